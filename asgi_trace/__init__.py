@@ -1,0 +1,22 @@
+"""Distributed tracing for ASGI services: one middleware, one httpx transport, one connected timeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._current import server_span, set_route
+from ._version import VERSION as __version__
+from .middleware import TraceMiddleware
+
+if TYPE_CHECKING:
+    from ._config import configure
+
+__all__ = ["TraceMiddleware", "__version__", "configure", "server_span", "set_route"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "configure":  # the only one that needs the SDK, so the SDK is imported for it alone
+        from ._config import configure
+
+        return configure
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

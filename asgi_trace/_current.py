@@ -1,0 +1,42 @@
+"""The request that the current context belongs to: found from a child span, a dependency, a thread or a mounted app."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from opentelemetry.context import create_key, get_value
+from opentelemetry.trace import INVALID_SPAN, Span
+
+REQUEST_KEY = create_key("asgi-trace-request")
+"""Where a Context keeps the `Traced` request, or the bare SERVER span when nobody needs to know more of it."""
+
+
+class Traced(Protocol):
+    """What an application can reach of its request."""
+
+    span: Span
+    template: str | None
+
+
+def server_span() -> Span:
+    """The SERVER span of the request in progress, whichever span is current now.
+
+    Works wherever the context is: endpoints, dependencies, threads that were started with it, child spans. Outside of a
+    request, and in an excluded one, it is `INVALID_SPAN`: every call on it is harmless.
+    """
+    request = get_value(REQUEST_KEY)
+    if request is None or isinstance(request, Span):
+        return request or INVALID_SPAN
+    span: Span = request.span  # type: ignore[attr-defined]
+    return span
+
+
+def set_route(template: str) -> None:
+    """Set route and name of the request's SERVER span, for a framework that keeps the match to itself.
+
+    `template` is taken as it is, so it must be the route's pattern (`/orders/{id}`), never the path; it beats what the
+    scope says. Outside of a request, or after its span has ended, nothing happens.
+    """
+    request = get_value(REQUEST_KEY)
+    if request is not None and not isinstance(request, Span):
+        request.template = template  # type: ignore[attr-defined]

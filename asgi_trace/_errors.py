@@ -1,0 +1,59 @@
+"""Exceptions, recorded once: as a span event, as a log record, or both, by OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN.
+
+`logs` and `logs/dup` are the two words of the convention's migration; unset (or anything else) means span events.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from opentelemetry._logs import SeverityNumber, get_logger
+from opentelemetry.trace import Span
+
+from ._semconv import error_type
+from ._tracers import INSTRUMENTATION_SCOPE, SCHEMA_URL
+from ._version import VERSION
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import Logger
+    from opentelemetry.context import Context
+
+BACKGROUND_EXCEPTION = "asgi_trace.background.exception"
+CLIENT_EXCEPTION = "http.client.request.exception"
+SERVER_EXCEPTION = "http.server.request.exception"
+
+
+class ExceptionRecorder:
+    """Records an exception where the environment says, under the event name and severity of one kind of operation."""
+
+    __slots__ = ("_logger", "_on_span")
+
+    def __init__(self) -> None:
+        words = {word.strip() for word in os.environ.get("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "").split(",")}
+        as_logs = not words.isdisjoint({"logs", "logs/dup"})
+        self._on_span = not as_logs or "logs/dup" in words
+        self._logger: Logger | None = (
+            get_logger(INSTRUMENTATION_SCOPE, VERSION, schema_url=SCHEMA_URL) if as_logs else None
+        )
+
+    def record(
+        self,
+        span: Span,
+        context: Context,
+        exc: BaseException,
+        event_name: str,
+        severity: SeverityNumber = SeverityNumber.ERROR,
+    ) -> None:
+        """Record `exc` for the operation of `span`, which is current in `context`."""
+        if self._on_span:
+            span.record_exception(exc)
+        if self._logger is not None:
+            self._logger.emit(
+                context=context,
+                event_name=event_name,
+                severity_number=severity,
+                severity_text=severity.name,
+                body=error_type(exc),
+                exception=exc,
+            )

@@ -1,0 +1,88 @@
+"""Which requests leave no trace: patterns, a callable of the scope, and OTEL_PYTHON_EXCLUDED_URLS."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from ._guard import Guard, logger
+from ._types import Scope
+
+VARIABLE = "OTEL_PYTHON_EXCLUDED_URLS"
+
+
+def exclusion(
+    exclude: str | Iterable[str] | Callable[[Scope], bool], guard: Guard
+) -> tuple[Callable[[str], object] | None, Callable[[Scope], bool] | None]:
+    """What to ask about a path, and what to ask about a scope; None for the question that need not be asked.
+
+    Patterns are searched in the path, those of the environment in `scheme://host/path`, as elsewhere in OpenTelemetry.
+    A callable that raises excludes nothing. Raises ValueError for a pattern that does not compile.
+    """
+    urls = environment_patterns(VARIABLE)
+    questions: list[Callable[[Scope], bool]] = []
+    search = None
+    if callable(exclude):
+        questions.append(_guarded(exclude, guard))
+    else:
+        search = any_search(compile_patterns("exclude", exclude))
+    if urls:
+        questions.append(lambda scope: any(pattern.search(_url(scope)) for pattern in urls))
+    if not questions:
+        return search, None
+    return search, lambda scope: any(question(scope) for question in questions)
+
+
+def _guarded(exclude: Callable[[Scope], bool], guard: Guard) -> Callable[[Scope], bool]:
+    def excluded(scope: Scope) -> bool:
+        try:
+            return bool(exclude(scope))
+        except Exception:
+            guard.report("the callable exclude")
+            return False
+
+    return excluded
+
+
+def any_search(patterns: Sequence[re.Pattern[str]]) -> Callable[[str], object] | None:
+    """One function that says whether any pattern is found; the pattern's own when there is only one."""
+    if len(patterns) == 1:
+        return patterns[0].search
+    return (lambda path: any(pattern.search(path) for pattern in patterns)) if patterns else None
+
+
+def _url(scope: Scope) -> str:
+    scheme = scope.get("scheme") or "http"
+    hosts = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"host"]
+    server = scope.get("server") or ("",)
+    return f"{scheme}://{hosts[0] if hosts else server[0]}{scope.get('path', '')}"
+
+
+def compile_patterns(option: str, patterns: str | Iterable[str]) -> list[re.Pattern[str]]:
+    """Compile regular expressions. Raises ValueError for one that is none, TypeError for what is no text."""
+    compiled = []
+    for pattern in (patterns,) if isinstance(patterns, str) else patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(f"{option}: {pattern!r} is no text; write patterns like '^/health$', or one function")
+        try:
+            compiled.append(re.compile(pattern))
+        except re.error as exc:
+            raise ValueError(
+                f"{option}: {pattern!r} is no regular expression ({exc}); write it like '^/health$'"
+            ) from None
+    return compiled
+
+
+def environment_patterns(*variables: str) -> list[re.Pattern[str]]:
+    """The patterns of the first variable that is set and not empty; what does not compile is left out."""
+    for variable in variables:
+        if text := os.environ.get(variable, "").strip():
+            compiled = []
+            for pattern in filter(None, map(str.strip, text.split(","))):
+                try:
+                    compiled.append(re.compile(pattern))
+                except re.error as exc:
+                    logger.warning("%s: %r is no regular expression (%s); it is left out", variable, pattern, exc)
+            return compiled
+    return []

@@ -1,0 +1,360 @@
+"""Who is traced, and as what: the decisions before the application sees a scope.
+
+`Inbound` holds the settings of one middleware, computed once. `open_http` and `open_websocket` decide, for one scope,
+which context to attach and what the application gets as `receive` and `send`; what belongs to the request is then
+in a `Request` or `Socket` of its own. A request that nobody records gets the server's own functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from inspect import iscoroutinefunction
+from time import time_ns
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind
+
+from ._current import REQUEST_KEY, server_span, set_route
+from ._errors import ExceptionRecorder
+from ._exclusion import exclusion
+from ._forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
+from ._guard import Guard
+from ._metrics import Metrics
+from ._propagation import SPAN_KEY, Propagation
+from ._request import MeasuredRequest, Request, SizedRequest
+from ._response_header import response_header_of
+from ._semconv import (
+    DEFAULT_PORTS,
+    OTHER_METHOD,
+    SCHEME,
+    HeaderCapture,
+    known_methods,
+    server_attributes,
+    server_protocol,
+    server_scheme,
+)
+from ._silence import SilentSpan
+from ._socket import Socket
+from ._tracers import INSTRUMENTATION_SCOPE, Tracers
+from ._types import AttributeValue, Headers, Message, Receive, Scope, Send
+from .redaction import Redaction
+from .trust import Networks, caller_policy
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import TracerProvider
+
+__all__ = ["Inbound", "Opened", "close", "server_span", "set_route"]
+
+Opened: TypeAlias = tuple[Context, Receive, Send, Request | Socket | None]
+"""The context to attach, what the application gets, and whom to tell how it went."""
+
+_MARK = "asgi_trace"
+_FASTAPI = "fastapi.telemetry"
+_STARLETTE = "starlette.opentelemetry"
+_QUIET: dict[str, bool | None] = {_FASTAPI: None, _STARLETTE: True}
+_EMPTY = Context()
+_UNSAMPLED = frozenset({b"0", b"2"})
+_KNOWN_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
+
+try:
+    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as _SUPPRESS
+except ImportError:  # pragma: no cover - the API says that this key will move
+    _SUPPRESS = "suppress_instrumentation"
+
+
+class Inbound:
+    """The settings of one `TraceMiddleware`; its options say what each means."""
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+        propagator: TextMapPropagator | None,
+        exclude: str | Iterable[str] | Callable[[Scope], bool],
+        trust: bool | str | Iterable[str] | Callable[[Scope], bool],
+        trusted_proxies: str | Iterable[str],
+        capture_request_headers: str | Iterable[str],
+        capture_response_headers: str | Iterable[str],
+        redact: str | Iterable[str] | Callable[[str, str], str],
+        response_header: str | None,
+        on_request: Callable[[Span, Scope], object] | None,
+        on_response: Callable[[Span, Scope, Message], object] | None,
+        metrics: str | Iterable[str],
+        websocket: str,
+    ) -> None:
+        self.guard = Guard()
+        self.tracers = Tracers(tracer_provider)
+        self.metrics = Metrics("server", metrics, meter_provider)
+        self.errors = ExceptionRecorder()
+        self.handshake_only = one_of("websocket", websocket, ("connection", "handshake")) == "handshake"
+        self._propagation = Propagation(propagator)
+        self._excluded_path, self._excluded = exclusion(exclude, self.guard)
+        self._trusts = caller_policy(trust)
+        self._proxies = Networks(trusted_proxies, option="trusted_proxies") or None
+        self._redaction = Redaction(redact)
+        prefix = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_"
+        self._request_headers = (
+            HeaderCapture("http.request.header.", capture_request_headers, prefix + "REQUEST", self._redaction) or None
+        )
+        self._response_headers = (
+            HeaderCapture("http.response.header.", capture_response_headers, prefix + "RESPONSE", self._redaction)
+            or None
+        )
+        self._extras = self._proxies is not None or self._request_headers is not None
+        self._on_request = hook("on_request", on_request)
+        self._on_response = hook("on_response", on_response)
+        self._response_header = response_header_of(response_header)
+        self._methods = known_methods()
+        self.watches_response = bool(self._response_headers or self._on_response or self._response_header)
+
+    def open(self, scope: Scope, receive: Receive, send: Send) -> Opened | None:
+        """Decide about an `http` or `websocket` scope. None: the application is called as if we were not there.
+
+        Straight down, cheapest first: every request pays for each step until it is known that nothing is to be done.
+        """
+        if _MARK in scope:
+            return None
+        if (self._excluded_path is not None and self._excluded_path(scope["path"])) or (
+            self._excluded is not None and self._excluded(scope)
+        ):
+            return self._silence(scope), receive, send, None
+        ambient = get_current()
+        if ambient or _FASTAPI in scope or _STARLETTE in scope:
+            aside = self._step_aside(scope, ambient)
+            if aside is not None:
+                return aside, receive, send, None
+        headers: Headers = scope.get("headers", ())
+        if not isinstance(headers, (list, tuple)):
+            scope["headers"] = headers = list(headers)  # an iterator can be read only once, and is not ours
+        fields = dict(headers)
+        parent = self._propagation.extract(fields, headers)
+        links: Sequence[Link] = ()
+        if self._trusts is not None and parent and not self._trusts(scope):
+            parent, links = _EMPTY, _links_to(parent)
+        http = scope["type"] == "http"
+        measured = http and self.metrics.live()
+        started_at = time_ns() if measured else None  # None: the SDK asks for it, as late as that
+        tracer = self.tracers.current()
+        if tracer is None and not measured and self._response_header is None:
+            return (parent, receive, send, None) if parent or ambient else None
+        if http:
+            method = scope.get("method")
+            if method not in self._methods:
+                method = OTHER_METHOD
+        else:
+            method = "GET"  # the handshake's
+        span: Any = parent.get(SPAN_KEY, INVALID_SPAN)  # Any: a Context holds objects
+        recording = False
+        if tracer is not None:
+            root = span is INVALID_SPAN
+            # A guess that only costs time when it is wrong: the flags of most callers end in 1, 3, 0 or 2.
+            likely = self.tracers.roots_record if root else fields.get(b"traceparent", b"")[-1:] not in _UNSAMPLED
+            if not likely:
+                attributes: Mapping[str, AttributeValue] = _Later(self, scope, fields, headers, method)
+            elif self._extras:
+                attributes = self.attributes(scope, fields, headers, method)
+            else:
+                attributes = server_attributes(scope, fields, method, self._redaction)
+            name = "HTTP" if method is OTHER_METHOD else method
+            # One place records exceptions and sets the status, so both of the SDK's own ways are off.
+            span = tracer.start_span(name, parent, SpanKind.SERVER, attributes, links, started_at, False, False)
+            recording = span.is_recording()
+            if root:
+                self.tracers.roots_record = recording
+        _mark(scope)
+        if not recording and not measured and self._response_header is None:
+            return _with(parent, span, span), receive, send, None
+        exchange: Request | Socket
+        if measured:
+            exchange = self._measured(
+                parent, scope, receive, send, span, recording, method, headers, started_at or time_ns()
+            )
+        elif http:
+            exchange = Request(self, parent, scope, receive, send, span, recording, method)
+        else:
+            exchange = Socket(self, parent, scope, receive, send, span, recording, method)
+        if self._on_request is not None and recording:
+            try:
+                self._on_request(span, scope)
+            except Exception:
+                self.guard.report("the hook on_request")
+        return _with(parent, span, exchange), exchange.receive, exchange.send, exchange
+
+    def _measured(
+        self,
+        parent: Context,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        span: Span,
+        recording: bool,
+        method: str,
+        headers: Headers,
+        started_at: int,
+    ) -> MeasuredRequest:
+        """A request that a meter records. Its labels are bounded: schemes and versions that exist, no others."""
+        kind = SizedRequest if self.metrics.counts_bodies else MeasuredRequest
+        request = kind(self, parent, scope, receive, send, span, recording, method)
+        scheme = self._forwarded(scope, headers).scheme or server_scheme(scope)
+        version = server_protocol(scope)
+        request.measure_start(
+            started_at, scheme if scheme in DEFAULT_PORTS else "http", version if version in _KNOWN_VERSIONS else None
+        )
+        return request
+
+    def attributes(
+        self, scope: Scope, fields: dict[bytes, bytes], headers: Headers, method: str
+    ) -> dict[str, AttributeValue]:
+        """What a sampler may want to know, and the span is to show, before the application runs."""
+        attributes = server_attributes(scope, fields, method, self._redaction)
+        forwarded = self._forwarded(scope, headers)
+        if forwarded is not NOTHING_FORWARDED:
+            attributes.update(forwarded_attributes(forwarded, str(attributes[SCHEME]), fields.get(b"host")))
+        if self._request_headers is not None:
+            attributes.update(self._request_headers.attributes(headers))
+        return attributes
+
+    def _forwarded(self, scope: Scope, headers: Headers) -> Forwarded:
+        return NOTHING_FORWARDED if self._proxies is None else read_forwarded(scope, headers, self._proxies)
+
+    def respond(self, exchange: Request | Socket, message: Message) -> Message:
+        """A response or an accepted handshake starts: capture, hook, and the header that tells the trace id."""
+        if "headers" in message and not isinstance(message["headers"], (list, tuple)):
+            message = {**message, "headers": list(message["headers"])}
+        if exchange.recording:
+            if self._response_headers is not None:
+                exchange.span.set_attributes(self._response_headers.attributes(message.get("headers") or ()))
+            if self._on_response is not None:
+                try:
+                    self._on_response(exchange.span, exchange.scope, message)
+                except Exception:
+                    self.guard.report("the hook on_response")
+        if self._response_header is not None:
+            return self._response_header(exchange.span.get_span_context(), message)
+        return message
+
+    def _silence(self, scope: Scope) -> Context:
+        """The context of an excluded request: unsampled, in the caller's trace when that is trusted."""
+        _mark(scope)
+        headers = scope.get("headers", ())
+        if self._trusts is not None and not self._trusts(scope):
+            return Context({SPAN_KEY: SilentSpan(None, ())})
+        if b"baggage" in dict(headers):  # goes on, as it does from any other request
+            caller = self._propagation.extract(dict(headers), headers)
+            return Context({**caller, SPAN_KEY: SilentSpan(self._propagation, headers)})
+        return Context({SPAN_KEY: SilentSpan(self._propagation, headers)})
+
+    def _step_aside(self, scope: Scope, ambient: Context) -> Context | None:
+        """The context in which to call an application that is suppressed, or that another instrumentation traces."""
+        if ambient.get(_SUPPRESS):
+            return ambient
+        current = ambient.get(SPAN_KEY)
+        fastapi = getattr(scope.get(_FASTAPI), "span", None)
+        if isinstance(fastapi, Span):
+            span = fastapi
+            neighbour = "FastAPI's own telemetry", 'build the application with FastAPI(telemetry={"tracing": False})'
+        elif not isinstance(current, Span):
+            return None
+        elif scope.get(_STARLETTE) and current.get_span_context().is_valid:
+            span = current
+            neighbour = "Starlette's OpenTelemetryMiddleware", "remove that middleware from the application"
+        elif _is_foreign_server_span(current):
+            span = current
+            name = current.instrumentation_scope.name  # type: ignore[attr-defined]
+            neighbour = f"the instrumentation {name!r}", "remove it from the application"
+        else:
+            return None
+        who, remedy = neighbour
+        self.guard.warn(
+            who,
+            f"{who} already traces these requests, so TraceMiddleware steps aside and makes no span."
+            f" To let TraceMiddleware trace them, {remedy}.",
+        )
+        return Context({**ambient, REQUEST_KEY: span})
+
+
+def _with(parent: Context, span: Span, request: Span | Request | Socket) -> Context:
+    """The context of the application: the caller's baggage, our span, and the way back to the request."""
+    if len(parent) > 1 or (parent and SPAN_KEY not in parent):
+        return Context({**parent, SPAN_KEY: span, REQUEST_KEY: request})
+    return Context({SPAN_KEY: span, REQUEST_KEY: request})
+
+
+def _mark(scope: Scope) -> None:
+    """Tell our own kind, and the frameworks' own telemetry, that this request is traced; a key that is there stays."""
+    if _FASTAPI in scope or _STARLETTE in scope:
+        scope[_MARK] = marks = {key: value for key, value in _QUIET.items() if key not in scope}
+        scope.update(marks)
+    else:
+        scope[_MARK] = _QUIET
+        scope[_FASTAPI] = None
+        scope[_STARLETTE] = True
+
+
+def close(scope: Scope) -> None:
+    """Take our marks off a scope: the same dict served again is another request."""
+    marks = scope.pop(_MARK, ())
+    for key in marks:
+        if key in scope:
+            del scope[key]
+
+
+def _links_to(refused: Context) -> Sequence[Link]:
+    remote = refused.get(SPAN_KEY)
+    return (Link(remote.get_span_context()),) if isinstance(remote, Span) else ()
+
+
+def _is_foreign_server_span(span: Span) -> bool:
+    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.SERVER:
+        return False
+    scope = getattr(span, "instrumentation_scope", None)
+    return scope is not None and scope.name != INSTRUMENTATION_SCOPE
+
+
+class _Later(Mapping[str, AttributeValue]):
+    """The attributes of a span that most likely is not recorded: built when a sampler looks at them."""
+
+    __slots__ = ("_arguments", "_built", "_inbound")
+
+    def __init__(
+        self, inbound: Inbound, scope: Scope, fields: dict[bytes, bytes], headers: Headers, method: str
+    ) -> None:
+        self._inbound = inbound
+        self._arguments = scope, fields, headers, method
+        self._built: dict[str, AttributeValue] | None = None
+
+    def _attributes(self) -> dict[str, AttributeValue]:
+        if self._built is None:
+            self._built = self._inbound.attributes(*self._arguments)
+        return self._built
+
+    def __getitem__(self, key: str) -> AttributeValue:
+        return self._attributes()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._attributes())
+
+    def __len__(self) -> int:
+        return len(self._attributes())
+
+
+def hook(option: str, function: Callable[..., object] | None) -> Callable[..., object] | None:
+    """Check a hook: a plain function or None. Raises TypeError for anything else, coroutine functions included."""
+    if function is None:
+        return None
+    if not callable(function):
+        raise TypeError(f"{option}: {function!r} cannot be called; write a function")
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        raise TypeError(f"{option}: {function!r} is a coroutine function; write a plain `def`, it is not awaited")
+    return function
+
+
+def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
+    """Check an option with few words. Raises ValueError for any other."""
+    if value not in choices:
+        raise ValueError(f"{option}: {value!r} is unknown; write one of {', '.join(map(repr, choices))}")
+    return value

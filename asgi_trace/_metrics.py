@@ -1,0 +1,108 @@
+"""The HTTP metrics of the semantic conventions, server and client: instruments, and one call for each moment.
+
+Values are the span's own: seconds between its start and its end, its error type. Labels are bounded whatever a caller
+sends: never a path, an address or an original method. Nothing is computed until a MeterProvider is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from opentelemetry.metrics import NoOpHistogram, NoOpUpDownCounter, get_meter
+
+from ._tracers import INSTRUMENTATION_SCOPE, SCHEMA_URL
+from ._types import Attributes
+from ._version import VERSION
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Histogram, MeterProvider, UpDownCounter
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+_NOTHING = (NoOpHistogram, NoOpUpDownCounter)
+
+
+class Metrics:
+    """The instruments of one side, `server` or `client`, that `metrics=` names.
+
+    Raises ValueError for a name that is no instrument of that side, TypeError for what is no name.
+    """
+
+    __slots__ = ("_active", "_any", "_duration", "_live", "_request_size", "_response_size", "counts_bodies")
+
+    def __init__(self, side: str, names: str | Iterable[str], meter_provider: MeterProvider | None) -> None:
+        prefix = f"http.{side}"
+        duration, active = f"{prefix}.request.duration", f"{prefix}.active_requests"
+        request_size, response_size = f"{prefix}.request.body.size", f"{prefix}.response.body.size"
+        wanted = _wanted(names, (duration, active, request_size, response_size))
+        meter = get_meter(INSTRUMENTATION_SCOPE, VERSION, meter_provider, SCHEMA_URL)
+        self._duration: Histogram | None = None
+        self._active: UpDownCounter | None = None
+        self._request_size: Histogram | None = None
+        self._response_size: Histogram | None = None
+        if duration in wanted:
+            self._duration = meter.create_histogram(
+                duration, "s", f"Duration of HTTP {side} requests.", explicit_bucket_boundaries_advisory=_SECONDS
+            )
+        if active in wanted:
+            requests = "HTTP server requests" if side == "server" else "HTTP requests"  # the convention's words
+            self._active = meter.create_up_down_counter(active, "{request}", f"Number of active {requests}.")
+        if request_size in wanted:
+            self._request_size = meter.create_histogram(request_size, "By", f"Size of HTTP {side} request bodies.")
+        if response_size in wanted:
+            self._response_size = meter.create_histogram(response_size, "By", f"Size of HTTP {side} response bodies.")
+        instruments = (self._duration, self._active, self._request_size, self._response_size)
+        self._any = next((instrument for instrument in instruments if instrument is not None), None)
+        self._live = False
+        self.counts_bodies = self._request_size is not None or self._response_size is not None
+
+    def live(self) -> bool:
+        """Is there a MeterProvider that would take a measurement? One that is set later counts from then on."""
+        if not self._live:
+            # The API's proxy holds the real instrument once a provider is set. There is no public question for it, and
+            # asking for the global provider costs a look at the environment on each request.
+            real = getattr(self._any, "_real_instrument", self._any)
+            self._live = real is not None and not isinstance(real, _NOTHING)
+        return self._live
+
+    def started(self, attributes: Attributes, context: Context) -> None:
+        """A request began. `finished` must get the same `attributes`."""
+        if self._active is not None:
+            self._active.add(1, attributes, context)
+
+    def finished(
+        self,
+        active: Attributes,
+        attributes: Attributes,
+        context: Context,
+        nanoseconds: int,
+        request_size: int,
+        response_size: int,
+    ) -> None:
+        """A request ended. `active` is what `started` got; sizes are bytes on the wire, without headers.
+
+        `context` holds the request's span: what an exemplar points at.
+        """
+        if self._active is not None:
+            self._active.add(-1, active, context)
+        if self._duration is not None:
+            self._duration.record(max(nanoseconds, 0) / 1e9, attributes, context)
+        if self._request_size is not None:
+            self._request_size.record(request_size, attributes, context)
+        if self._response_size is not None:
+            self._response_size.record(response_size, attributes, context)
+
+
+def _wanted(names: str | Iterable[str], known: tuple[str, ...]) -> frozenset[str]:
+    """The option `metrics`, checked."""
+    advice = f"write some of {', '.join(known)}, or () for none"
+    if not isinstance(names, Iterable):
+        raise TypeError(f"metrics: {names!r} is no sequence of names; {advice}")
+    wanted = (names,) if isinstance(names, str) else tuple(names)
+    for name in wanted:
+        if not isinstance(name, str):
+            raise TypeError(f"metrics: {name!r} is no name; {advice}")
+        if name not in known:
+            raise ValueError(f"metrics: no instrument is called {name!r}; {advice}")
+    return frozenset(wanted)

@@ -1,0 +1,328 @@
+"""HTTP semantic conventions, stable ones only: a scope or a URL in; names, attributes, status and error type out.
+
+Pure functions. They follow the conventions of version 1.44 for HTTP spans, never raise for anything that stands in a
+scope, and leave an attribute out rather than record a wrong one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import ip_address
+from operator import itemgetter
+from typing import Any
+
+from ._types import Attributes, Headers, Scope
+from .redaction import Redaction
+
+METHOD = "http.request.method"
+METHOD_ORIGINAL = "http.request.method_original"
+STATUS_CODE = "http.response.status_code"
+ROUTE = "http.route"
+ERROR_TYPE = "error.type"
+PATH = "url.path"
+QUERY = "url.query"
+SCHEME = "url.scheme"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+CLIENT_ADDRESS = "client.address"
+PEER_ADDRESS = "network.peer.address"
+PEER_PORT = "network.peer.port"
+PROTOCOL_NAME = "network.protocol.name"
+PROTOCOL_VERSION = "network.protocol.version"
+USER_AGENT = "user_agent.original"
+
+CANCELLED = "asgi_trace.cancelled"
+OTHER_METHOD = "_OTHER"
+INCOMPLETE_RESPONSE = "incomplete_response"
+
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH,QUERY"
+_VERSIONS = {"1.0": "1.0", "1.1": "1.1", "2": "2", "2.0": "2", "3": "3", "3.0": "3"}
+
+
+def known_methods() -> frozenset[str]:
+    """The methods that keep their name: RFC 9110's, PATCH and QUERY, or all of OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS.
+
+    The variable is a comma-separated, case-sensitive list that replaces the default; empty means unset.
+    """
+    text = os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS") or _DEFAULT_METHODS
+    return frozenset(method.strip() for method in text.split(",") if method.strip())
+
+
+def span_name(method: str, target: str | None) -> str:
+    """`{method} {target}`, or `{method}` alone; an unknown method is called `HTTP`."""
+    if method == OTHER_METHOD:
+        method = "HTTP"
+    return f"{method} {target}" if target else method
+
+
+def error_type(exc: BaseException) -> str:
+    """The exception's fully qualified class name, without a module for Python's own."""
+    cls = type(exc)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def is_cancellation(exc: BaseException) -> bool:
+    """Was the task told to stop? True for asyncio's and trio's cancellation, without importing either."""
+    if isinstance(exc, Exception):
+        return False
+    return isinstance(exc, GeneratorExit) or type(exc).__name__ in ("CancelledError", "Cancelled")
+
+
+def text(value: str) -> str:
+    """`value` with every lone surrogate replaced: one of them would make the exporter lose its whole batch."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+
+_LONGEST_HOST = 256  # RFC 1035 2.3.4 allows 255: what is longer is none, and must not fill the cache
+_AUTHORITY = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.%-]+)?)\]|(?P<name>[^\s:@/?#\[\]\\,\"<>^`{|}]+))(?::(?P<port>[0-9]{0,5}))?"
+)
+
+
+def parse_authority(authority: str, scheme: str) -> tuple[str, int | None] | None:
+    """Host and port of a Host header (RFC 9110 7.2); the scheme's default port when none is given.
+
+    IPv6 comes without its brackets. None for anything that is no `host[:port]`, user information included.
+    """
+    match = _AUTHORITY.fullmatch(authority) if authority.isascii() else None
+    if match is None or len(authority) >= _LONGEST_HOST:
+        return None
+    port = int(match["port"]) if match["port"] else DEFAULT_PORTS.get(scheme)
+    if port is not None and port > 65535:
+        return None
+    return match["ipv6"] or match["name"], port
+
+
+@lru_cache(maxsize=256)
+def _parsed_host(host: bytes, scheme: str) -> tuple[str, int | None] | None:
+    return parse_authority(host.decode("latin-1").strip(), scheme)
+
+
+class HeaderCapture:
+    """The headers that the developer asked for, as span attributes: a list with one item per header line.
+
+    `names` are exact, in any case. `variable` names an environment variable with a comma-separated list of regular
+    expressions that must match a whole name, as elsewhere in OpenTelemetry. Credentials are masked.
+    """
+
+    def __init__(self, prefix: str, names: str | Iterable[str], variable: str, redaction: Redaction) -> None:
+        exact = {names.lower()} if isinstance(names, str) else {name.lower() for name in names}
+        patterns = [re.escape(name) for name in exact] + _patterns(variable)
+        sanitized = _patterns("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS")
+        self._wanted = re.compile("|".join(f"(?:{p})" for p in patterns), re.IGNORECASE) if patterns else None
+        self._masked = re.compile("|".join(f"(?:{p})" for p in sanitized), re.IGNORECASE) if sanitized else None
+        self._prefix = prefix
+        self._redaction = redaction
+
+    def __bool__(self) -> bool:
+        return self._wanted is not None
+
+    def attributes(self, headers: Headers) -> Attributes:
+        """One attribute for each wanted name that is there."""
+        found: dict[str, list[str]] = {}
+        if self._wanted is not None:
+            for raw_name, raw_value in headers:
+                name = raw_name.decode("latin-1").lower()
+                if self._wanted.fullmatch(name):
+                    value = raw_value.decode("latin-1")
+                    found.setdefault(self._prefix + name, []).append(self._shown(name, value))
+        return dict(found)
+
+    def _shown(self, name: str, value: str) -> str:
+        if self._masked is not None and self._masked.search(name):
+            return "REDACTED"
+        return self._redaction.header(name, value)
+
+
+def _patterns(variable: str) -> list[str]:
+    """The regular expressions of a list in the environment; one that does not compile matches its own text."""
+    found = []
+    for item in os.environ.get(variable, "").split(","):
+        if pattern := item.strip():
+            try:
+                re.compile(pattern)
+            except re.error:
+                pattern = re.escape(pattern)
+            found.append(pattern)
+    return found
+
+
+# --- server ---
+
+
+_USUAL = ("scheme", "raw_path", "query_string", "http_version", "client")
+_usual = itemgetter(*_USUAL)
+
+
+def server_scheme(scope: Scope) -> str:
+    """`url.scheme` as the server gave it, or ASGI's default."""
+    scheme = scope.get("scheme")
+    if scheme in DEFAULT_PORTS:
+        return str(scheme)
+    if isinstance(scheme, str) and scheme:
+        return text(scheme)
+    return "ws" if scope["type"] == "websocket" else "http"
+
+
+def server_protocol(scope: Scope) -> str | None:
+    """`network.protocol.version`: `2`, never `2.0`."""
+    version = scope.get("http_version")
+    return (_VERSIONS.get(version) or text(version) or None) if isinstance(version, str) else None
+
+
+def server_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, redaction: Redaction) -> Attributes:
+    """What is known of a request before the application runs, in one dict for the span's start.
+
+    `fields` maps lower-case header names to values, `method` is already normalised. One straight function, since each
+    recorded request pays for every call in here.
+    """
+    try:
+        scheme, raw_path, query, version, client = _usual(scope)
+    except KeyError:  # all of them are optional, or were in an earlier version of ASGI
+        scheme, raw_path, query, version, client = map(scope.get, _USUAL)
+    if scheme not in DEFAULT_PORTS:
+        scheme = server_scheme(scope)
+    host = fields.get(b"host", b"")
+    if len(host) < _LONGEST_HOST and version.__class__ is str:
+        attributes = _addressed(method, scheme, version, host).copy()
+    else:
+        attributes = {METHOD: method, SCHEME: scheme}
+    if not host:
+        attributes.update(_socket_address(scope))
+    if raw_path:
+        path = raw_path.decode("utf-8", "replace")
+        attributes[PATH] = path.partition("?")[0] if "?" in path else path
+    else:
+        attributes[PATH] = text(scope.get("path") or "/")
+    if query:
+        attributes[QUERY] = redaction.query(query.decode("utf-8", "replace"))
+    if client and isinstance(client, (tuple, list)):
+        address = client[0]
+        if address and isinstance(address, str):
+            attributes[CLIENT_ADDRESS] = address = address if address.isascii() else text(address)
+            port = client[1] if len(client) > 1 else None
+            if port and isinstance(port, int):
+                attributes[PEER_ADDRESS] = address
+                attributes[PEER_PORT] = port
+            elif port != 0:  # 0 is what a proxy-headers middleware leaves: then the address is not the socket's peer
+                attributes[PEER_ADDRESS] = address
+    user_agent = fields.get(b"user-agent")
+    if user_agent is not None:
+        attributes[USER_AGENT] = user_agent.decode("latin-1")
+    if method is OTHER_METHOD and isinstance(scope.get("method"), str):
+        attributes[METHOD_ORIGINAL] = text(scope["method"])
+    if scope["type"] == "websocket":
+        attributes[PROTOCOL_NAME] = "websocket"
+    return attributes
+
+
+@lru_cache(maxsize=256)
+def _addressed(method: str, scheme: str, version: str, host: bytes) -> Attributes:
+    """The attributes that most requests of a service share, with the Host header's two."""
+    attributes: Attributes = {METHOD: method, SCHEME: scheme}
+    if version:
+        attributes[PROTOCOL_VERSION] = _VERSIONS.get(version) or text(version)
+    authority = _parsed_host(host, scheme)
+    if authority is not None:
+        attributes[SERVER_ADDRESS], port = authority
+        if port is not None:
+            attributes[SERVER_PORT] = port
+    return attributes
+
+
+def _socket_address(scope: Scope) -> Attributes:
+    """The last resort where no Host was sent: the address that the server listens on, or its unix socket."""
+    server: Any = scope.get("server")
+    if not server or not isinstance(server[0], str) or not server[0]:
+        return {}
+    attributes: Attributes = {SERVER_ADDRESS: text(server[0])}
+    if len(server) > 1 and isinstance(server[1], int):
+        attributes[SERVER_PORT] = server[1]
+    return attributes
+
+
+# --- client ---
+
+URL_FULL = "url.full"
+URL_TEMPLATE = "url.template"
+RESEND_COUNT = "http.request.resend_count"
+_WIRE_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/2": "2", b"HTTP/1.0": "1.0", b"HTTP/3": "3"}
+
+
+@lru_cache(maxsize=256)
+def _origin(host: bytes, scheme: str) -> tuple[str, int | None] | None:
+    return parse_authority(host.decode("latin-1").strip(), scheme)
+
+
+def client_address(url: Any, headers: Headers) -> tuple[str, int | None]:
+    """`server.address` and `server.port`: what the Host header says, else the URL; no brackets, names decoded."""
+    scheme = url.scheme
+    for name, value in headers:
+        if name.lower() == b"host":
+            found = _origin(value[:_LONGEST_HOST], scheme)
+            if found is not None:
+                return found if "xn--" not in found[0] else (_decoded_host(url, found[0]), found[1])
+            break
+    return _decoded_host(url, url.raw_host.decode("ascii")), url.port or DEFAULT_PORTS.get(scheme)
+
+
+def _decoded_host(url: Any, encoded: str) -> str:
+    """The URL's internationalised name as people write it; `encoded` when it is another name, or none that is valid."""
+    try:
+        return str(url.host) if url.raw_host == encoded.encode("ascii") else encoded
+    except Exception:  # the library's IDNA codec refuses some names that can be sent
+        return encoded
+
+
+def client_attributes(request: Any, headers: Headers, methods: frozenset[str], redaction: Redaction) -> Attributes:
+    """What the conventions want at the start of a CLIENT span. `methods` are the known ones."""
+    url, method = request.url, request.method
+    attributes: Attributes = {METHOD: method, URL_FULL: redaction.url(str(url))}
+    address, port = client_address(url, headers)
+    if address:  # else the URL is relative
+        attributes[SERVER_ADDRESS] = address
+        if port is not None:
+            attributes[SERVER_PORT] = port
+    if method not in methods:
+        attributes[METHOD] = OTHER_METHOD
+        attributes[METHOD_ORIGINAL] = text(method)
+    return attributes
+
+
+def client_protocol(extensions: Any) -> str | None:
+    """`network.protocol.version` as negotiated; None when the transport does not say."""
+    version = extensions.get("http_version")
+    return _WIRE_VERSIONS.get(version) if version else None
+
+
+def client_peer(extensions: Any) -> tuple[str, int | None] | None:
+    """`network.peer.address` and `.port`: the other end of the real socket, an IP address or a unix socket's path."""
+    stream = extensions.get("network_stream")
+    if stream is None:
+        return None
+    try:
+        peer = stream.get_extra_info("server_addr")
+    except Exception:  # the socket is closed already
+        return None
+    if isinstance(peer, (tuple, list)) and len(peer) >= 2 and isinstance(peer[0], str) and _is_ip_address(peer[0]):
+        return peer[0], peer[1] if isinstance(peer[1], int) else None
+    return (text(peer), None) if isinstance(peer, str) and peer.startswith("/") else None
+
+
+@lru_cache(maxsize=256)
+def _is_ip_address(address: str) -> bool:
+    try:
+        ip_address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def client_destination(url: Any) -> tuple[set[str], int]:
+    """Where a URL leads, whatever its Host header says: the name, in both spellings if it has two, and the port."""
+    encoded = url.raw_host.decode("ascii")
+    return {encoded, _decoded_host(url, encoded)}, url.port or DEFAULT_PORTS.get(url.scheme, 0)

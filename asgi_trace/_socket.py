@@ -1,0 +1,152 @@
+"""One WebSocket: its handshake, its messages by number, its close, and what they mean for the span.
+
+No convention covers WebSockets. The span is a `GET` whose status code is the handshake's answer: 101, 403 for a
+refusal, or that of the denial response. A client that closes, in whatever words, is no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from time import time_ns
+
+from ._exchange import CLIENT_DISCONNECTED, Exchange, came_from, coroutine_function, is_disconnect
+from ._semconv import CANCELLED, INCOMPLETE_RESPONSE, error_type, is_cancellation
+from ._types import Attributes, Message
+
+CLOSE_CODE = "asgi_trace.websocket.close_code"
+MESSAGES_RECEIVED = "asgi_trace.websocket.messages_received"
+MESSAGES_SENT = "asgi_trace.websocket.messages_sent"
+
+_DENIALS = frozenset({"websocket.http.response.start", "http.response.start"})
+_DENIAL_BODIES = frozenset({"websocket.http.response.body", "http.response.body"})
+_NO_STATUS = 1005  # RFC 6455 7.1.5: a close frame without a code
+_INTERNAL_ERROR = 1011  # RFC 6455 7.4.1: what a server closes with when it failed
+
+
+class Socket(Exchange):
+    """A WebSocket in progress. `receive` and `send` are what the application gets."""
+
+    __slots__ = ("__dict__",)
+
+    received = 0
+    sent = 0
+    accepted = False
+    close_code: int | None = None
+    failure: str | None = None
+
+    async def receive(self) -> Message:
+        """The server's `receive`; counts messages and notices the close."""
+        message = await self.source()
+        try:
+            kind = message["type"]
+            if kind == "websocket.receive":
+                self.received += 1
+            elif kind == "websocket.disconnect":
+                self._closed(message.get("code") or _NO_STATUS)
+        except Exception:
+            self.inbound.guard.report("following a socket")
+        return message
+
+    @coroutine_function
+    def send(self, message: Message) -> Awaitable[None]:
+        """The server's `send`; counts messages and notices handshake and close."""
+        try:
+            if message["type"] == "websocket.send":
+                self.sent += 1
+            elif not self.ended:
+                return self._turn(message)
+        except Exception:
+            self.inbound.guard.report("following a socket")
+        return self.forward(message)
+
+    def _turn(self, message: Message) -> Awaitable[None]:
+        """A message that opens, refuses or closes."""
+        kind = message["type"]
+        handshake_over = False
+        if kind == "websocket.accept":
+            self.accepted = handshake_over = True
+            self.status = 101
+            message = self._answered(message)
+        elif kind == "websocket.close":
+            if self.accepted:
+                self._closed(message.get("code", 1000))
+                if self.close_code == _INTERNAL_ERROR:
+                    self.failure = str(_INTERNAL_ERROR)
+            else:
+                self._refused(403)
+                handshake_over = True
+        elif kind in _DENIALS:
+            self._refused(message["status"])
+            message = self._answered(message)
+        elif kind in _DENIAL_BODIES and not message.get("more_body"):
+            self.end_time = time_ns()
+            handshake_over = True
+        if handshake_over and self.inbound.handshake_only:
+            return self._shake(message)
+        return self.forward(message)
+
+    def _answered(self, message: Message) -> Message:
+        return self.inbound.respond(self, message) if self.inbound.watches_response else message
+
+    async def _shake(self, message: Message) -> None:
+        """Send the last message of the handshake, and end a span that covers no more than it."""
+        self.end_time = self.end_time or time_ns()
+        await self.forward(message)
+        self.end(self.failure, None, self._described())
+
+    def _refused(self, status: int) -> None:
+        self.status = status
+        self.end_time = time_ns()
+        if status >= 500:
+            self.failure = str(status)
+
+    def _closed(self, code: int) -> None:
+        """The first close counts: what follows is the other side's echo of it."""
+        if self.close_code is None:
+            self.close_code = code
+            self.end_time = self.end_time or time_ns()
+
+    def _described(self) -> Attributes:
+        attributes: Attributes = {}
+        if self.accepted:
+            attributes[MESSAGES_RECEIVED] = self.received
+            attributes[MESSAGES_SENT] = self.sent
+            if self.close_code is not None:
+                attributes[CLOSE_CODE] = self.close_code
+        return attributes
+
+    def returned(self) -> bool:
+        """The application returned. False: it left the handshake to the server to answer."""
+        if self.ended:
+            return True
+        attributes = self._described()
+        if not self.status and self.close_code is not None:
+            attributes[CLIENT_DISCONNECTED] = True
+        elif not self.status:
+            self.status = 500  # what ASGI servers answer when the handshake was not
+            self.failure = INCOMPLETE_RESPONSE
+        self.end(self.failure, None, attributes)
+        return self.failure != INCOMPLETE_RESPONSE
+
+    def failed(self, exc: BaseException) -> None:
+        """The application raised."""
+        if self.ended:
+            self.background(exc)
+            return
+        gone = is_disconnect(exc, self.forward) or came_from(exc, self.forward)
+        if gone and self.close_code is None:
+            self._closed(getattr(exc, "code", None) or 1006)
+        attributes = self._described()
+        if not self.status and self.close_code is not None:
+            attributes[CLIENT_DISCONNECTED] = True
+        if gone:
+            self.end(self.failure, None, attributes)
+        elif is_cancellation(exc):
+            if self.close_code is None:
+                attributes[CANCELLED] = True
+                self.failure = error_type(exc)
+            self.end(self.failure, None, attributes)
+        else:
+            if not self.status and self.close_code is None:
+                self.status = 500
+            self.end(error_type(exc), exc, attributes)

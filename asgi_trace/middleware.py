@@ -1,0 +1,182 @@
+"""`TraceMiddleware`: one SERVER span per request, in any ASGI framework.
+
+It dispatches on the scope's type and awaits; what to record is decided in `_inbound` and in the object that belongs to
+the request. It never changes a message, `lifespan` and unknown scope types pass through, and whatever fails in here
+leaves the request as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import Token
+from typing import TYPE_CHECKING
+
+from opentelemetry._logs import get_logger_provider
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.metrics import get_meter_provider
+from opentelemetry.trace import get_current_span
+
+from ._flush import flush
+from ._inbound import Inbound, close
+from ._origin import leave
+from ._types import ASGIApp, Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import Span, TracerProvider
+
+    from ._request import Request
+    from ._socket import Socket
+
+__all__ = ["TraceMiddleware"]
+
+
+class TraceMiddleware:
+    """ASGI middleware that continues the caller's W3C trace and records each request as one SERVER span.
+
+    Use it around an application, `app = TraceMiddleware(app)`, or as `app.add_middleware(TraceMiddleware)`.
+
+    Args:
+        app: the ASGI application.
+        tracer_provider, meter_provider, propagator: None is OpenTelemetry's global one, looked up when used.
+        exclude: requests that leave no trace at all, spans made below them included: regular expressions searched in
+            the path, or a callable of the scope. `OTEL_PYTHON_EXCLUDED_URLS` counts too.
+        trust: may a caller's trace be continued? True, False, networks like "10.0.0.0/8", or a callable of the scope.
+            An untrusted one is linked to: new trace, own sampling decision, no baggage.
+        trusted_proxies: networks whose `Forwarded` or `X-Forwarded-*` headers count for client, server and scheme.
+        capture_request_headers, capture_response_headers: names of headers to record as attributes; the
+            `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_*` variables count too.
+        redact: query keys and header names to mask besides the standard ones, or a callable `(name, value) -> str`
+            that is the whole rule.
+        response_header: "server-timing", "traceresponse" or a name of your own that tells callers the trace id.
+        on_request: hook `(span, scope)` at the start of a recorded span.
+        on_response: hook `(span, scope, message)` at the start of its response.
+        metrics: the instruments to record, by their names in the semantic conventions.
+        websocket: "connection": the span lasts until the close; "handshake": until it is accepted or refused.
+
+    Raises:
+        ValueError, TypeError: an option that cannot be meant; the message says what to write.
+    """
+
+    __slots__ = ("_inbound", "_meter_provider", "app")
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        propagator: TextMapPropagator | None = None,
+        exclude: str | Iterable[str] | Callable[[Scope], bool] = (),
+        trust: bool | str | Iterable[str] | Callable[[Scope], bool] = True,
+        trusted_proxies: str | Iterable[str] = (),
+        capture_request_headers: str | Iterable[str] = (),
+        capture_response_headers: str | Iterable[str] = (),
+        redact: str | Iterable[str] | Callable[[str, str], str] = (),
+        response_header: str | None = None,
+        on_request: Callable[[Span, Scope], object] | None = None,
+        on_response: Callable[[Span, Scope, Message], object] | None = None,
+        metrics: str | Iterable[str] = ("http.server.request.duration",),
+        websocket: str = "connection",
+    ) -> None:
+        self.app = app
+        self._meter_provider = meter_provider
+        self._inbound = Inbound(
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            propagator=propagator,
+            exclude=exclude,
+            trust=trust,
+            trusted_proxies=trusted_proxies,
+            capture_request_headers=capture_request_headers,
+            capture_response_headers=capture_response_headers,
+            redact=redact,
+            response_header=response_header,
+            on_request=on_request,
+            on_response=on_response,
+            metrics=metrics,
+            websocket=websocket,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope."""
+        opened = None
+        try:
+            kind = scope["type"]
+            if kind == "http" or kind == "websocket":
+                opened = self._inbound.open(scope, receive, send)
+            elif kind == "lifespan":
+                send = self._flushing(send)
+        except Exception as exc:
+            self._inbound.guard.report("opening a request")
+            self._failed(scope, None, exc)
+        if opened is None:
+            await self.app(scope, receive, send)
+            return
+        context, receive, send, exchange = opened
+        token = attach(context)
+        try:
+            await self.app(scope, receive, send)
+        except BaseException as exc:
+            self._failed(scope, exchange, exc)
+            if _restored(token):
+                self._leave(get_current_span(context), exc)
+            raise
+        try:
+            close(scope)
+        except Exception:
+            self._inbound.guard.report("clearing the scope")
+        if exchange is None or exchange.ended:
+            detach(token)
+        else:
+            answered = self._returned(exchange)
+            detach(token)
+            if not answered:
+                self._leave(exchange.span, None)
+
+    def _returned(self, exchange: Request | Socket) -> bool:
+        try:
+            return exchange.returned()
+        except Exception:
+            self._inbound.guard.report("ending a request")
+            return True
+
+    def _failed(self, scope: Scope, exchange: Request | Socket | None, exc: BaseException) -> None:
+        try:
+            if exchange is not None:
+                exchange.failed(exc)
+            close(scope)
+        except Exception:
+            self._inbound.guard.report("ending a request")
+
+    def _leave(self, span: Span, exc: BaseException | None) -> None:
+        try:
+            leave(span.get_span_context(), exc)
+        except Exception:
+            self._inbound.guard.report("marking an exception")
+
+    def _flushing(self, send: Send) -> Send:
+        """Flush before the server hears that the shutdown is complete: it may end the process right then."""
+
+        async def send_flushed(message: Message) -> None:
+            try:
+                if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                    meters = self._meter_provider or get_meter_provider()
+                    await flush((self._inbound.tracers.provider(), meters, get_logger_provider()))
+            except Exception:
+                self._inbound.guard.report("flushing")
+            await send(message)
+
+        return send_flushed
+
+
+def _restored(token: Token[Context]) -> bool:
+    """Detach after a failure. False: a coroutine that the garbage collector closes runs in a context not its own."""
+    try:
+        token.var.reset(token)
+    except ValueError:
+        return False
+    except AttributeError:  # not the API's own kind of context
+        detach(token)
+    return True

@@ -1,0 +1,213 @@
+"""The chain of Starlette mounts above a route: concrete `root_path` in, template out.
+
+A mount leaves only its concrete path in the scope (`root_path`, `/tenants/acme`), so the template is found by asking
+the mounts, and the mounts only, which of them took that path. What a router holds is tabulated once per router, and the
+answer is remembered per concrete path; both are bounded and hold the application weakly. Applications and routes are
+read by attribute, as Starlette and FastAPI publish them; anything else counts as an application without routes.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from .._types import Scope
+
+MOST_REMEMBERED = 1024
+DEEPEST = 32
+REST = "/{path}"
+"""What a mount's `path_format` ends with: everything below it."""
+
+
+class Matched(NamedTuple):
+    """Where a walk over the mounts ended."""
+
+    prefix: str
+    """The templates of the mounts, joined."""
+    mount: _Child | None
+    """The last mount that took a part of the path."""
+    top: _Table | None
+    """What the outermost router holds."""
+
+    def leaf(self, scope: Scope) -> str | None:
+        """The template below `prefix` of the endpoint that the scope names; None when nothing matched there."""
+        endpoint = scope["endpoint"]
+        table = self.top if self.mount is None else self.mount.table()
+        if self.mount is not None and self.mount.serves(endpoint):
+            return REST if table is None else None  # a router as endpoint: it has found nothing
+        if table is None:
+            table = table_of(scope.get("app"))
+        return None if table is None else table.leaf(endpoint, scope)
+
+
+def matched(scope: Scope) -> Matched | None:
+    """Walk over the mounts that took `root_path`; None when they cannot be told."""
+    base, router = scope.get("app_root_path"), scope.get("router")
+    table = None if router is None else table_of(router)
+    if base is None:
+        return Matched("", None, table)
+    root_path = scope["root_path"]
+    if table is None or not root_path.startswith(base):
+        return None
+    taken = root_path[len(base) :]
+    known = table.walks.get(taken)
+    if known is None:
+        known, depends_on_host = _walk(table, taken, scope)
+        if known is not None and not depends_on_host:
+            if len(table.walks) >= MOST_REMEMBERED:
+                table.walks.clear()
+            table.walks[taken] = known
+    return known
+
+
+def application_root(scope: Scope, before: str) -> str:
+    """The root path in front of the outermost router: what the server gave, or `FastAPI(root_path=...)`.
+
+    Any other value was written by somebody on the way and may be different for each request: it does not count.
+    """
+    base = scope.get("app_root_path")
+    below_mount = base is not None and before.startswith(base + "/")  # so is the middleware that asks
+    if base is None:
+        base = scope.get("root_path", "")
+    if base != before and not below_mount:
+        owner = getattr(scope.get("router"), "dependency_overrides_provider", None)  # the FastAPI application
+        if base != getattr(owner, "root_path", None):
+            base = before
+    return base.rstrip("/")
+
+
+def _walk(table: _Table, rest: str, scope: Scope) -> tuple[Matched | None, bool]:
+    prefix, depends_on_host = "", False
+    mount: _Child | None = None
+    below: _Table | None = table
+    for _ in range(DEEPEST):
+        if not rest:
+            return Matched(prefix, mount, table), depends_on_host
+        if below is None:
+            below = table_of(scope.get("app"))  # a router that hides behind a middleware
+            if below is None or below is table:
+                break
+        for child in below.children:
+            if child.regex is None:
+                if child.takes_host(scope):
+                    taken, depends_on_host = 0, True
+                    break
+            elif match := child.regex.match(rest + "/"):
+                taken = match.start("path") - 1
+                break
+        else:
+            break
+        prefix, mount, below, rest = prefix + child.template, child, child.table(), rest[taken:]
+    return None, True
+
+
+class _Child:
+    """A mount or host route, held weakly."""
+
+    __slots__ = ("_route", "regex", "template")
+
+    def __init__(self, route: Any, regex: Any, template: str) -> None:
+        self._route = weakref.ref(route)
+        self.regex = regex
+        self.template = template
+
+    def serves(self, endpoint: object) -> bool:
+        route = self._route()
+        return route is not None and route.app is endpoint
+
+    def table(self) -> _Table | None:
+        route = self._route()
+        return table_of(route) if route is not None and route.routes else None
+
+    def takes_host(self, scope: Scope) -> bool:
+        route = self._route()
+        question = {"type": scope["type"], "headers": scope["headers"]}
+        return route is not None and bool(route.matches(question)[1])
+
+
+class _Table:
+    """What one router holds: its mounts and hosts in order, and its routes by the identity of their endpoint."""
+
+    __slots__ = ("_leaves", "_owner", "children", "size", "walks")
+
+    def __init__(self, owner: Any, routes: Any) -> None:
+        self._owner = weakref.ref(owner, partial(_forget, id(owner)))
+        self._leaves: dict[int, list[weakref.ref[Any]]] = {}
+        self.size = len(routes)
+        self.children: list[_Child] = []
+        self.walks: dict[str, Matched] = {}
+        for route in _flat(routes):
+            if hasattr(route, "host_regex"):
+                self.children.append(_Child(route, None, ""))
+            elif getattr(route, "endpoint", None) is not None:
+                self._leaves.setdefault(id(route.endpoint), []).append(weakref.ref(route))
+            elif hasattr(route, "routes") and hasattr(route, "path_regex"):
+                self.children.append(_Child(route, route.path_regex, route.path_format[: -len(REST)]))
+
+    def belongs_to(self, owner: object) -> bool:
+        return self._owner() is owner
+
+    def leaf(self, endpoint: object, scope: Scope) -> str | None:
+        """The template of this endpoint here, or below a mount or host that takes no part of the path."""
+        for child in self.children:
+            if not child.template and child.serves(endpoint):
+                return REST if child.regex is not None and child.table() is None else None
+        routes = list(self._routes_to(endpoint, DEEPEST))
+        if len(routes) > 1:
+            routes = _first_match(routes, scope)
+        return routes[0].path_format if routes else None
+
+    def _routes_to(self, endpoint: object, depth: int) -> Iterator[Any]:
+        for reference in self._leaves.get(id(endpoint), ()):
+            route = reference()
+            if route is not None and route.endpoint is endpoint:
+                yield route
+        for child in self.children if depth else ():
+            table = None if child.template else child.table()
+            if table is not None:
+                yield from table._routes_to(endpoint, depth - 1)
+
+
+def _first_match(routes: list[Any], scope: Scope) -> list[Any]:
+    """Of the routes that share one endpoint, those that match as the router has it: the method's first."""
+    path, root_path = scope["path"], scope.get("root_path", "")
+    if path.startswith(root_path + "/"):
+        path = path[len(root_path) :]
+    routes = [route for route in routes if route.path_regex.match(path)]
+    method = scope.get("method")
+    return sorted(routes, key=lambda route: method not in (getattr(route, "methods", None) or (method,)))
+
+
+def _flat(routes: Any) -> Iterator[Any]:
+    """The routes of a router, those of FastAPI's included routers in their place and with their prefix."""
+    for route in routes:
+        contexts = getattr(route, "effective_route_contexts", None)
+        if contexts is None:
+            yield route
+            continue
+        for context in contexts():
+            prefixed = getattr(context, "starlette_route", None)
+            yield context if prefixed is None else prefixed
+
+
+_tables: dict[int, _Table] = {}
+
+
+def _forget(key: int, _: object) -> None:
+    _tables.pop(key, None)
+
+
+def table_of(owner: Any) -> _Table | None:
+    """The table of something that has `routes`, built once and again when their number has changed."""
+    table = _tables.get(id(owner))
+    routes = getattr(owner, "routes", None)
+    if not isinstance(routes, list):
+        return None
+    if table is None or table.size != len(routes) or not table.belongs_to(owner):
+        try:
+            table = _tables[id(owner)] = _Table(owner, routes)
+        except TypeError:  # it cannot be held weakly (Litestar): not an object of Starlette's
+            return None
+    return table

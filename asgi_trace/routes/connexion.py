@@ -1,0 +1,50 @@
+"""Connexion: the path of the operation in the specification, from a middleware behind Connexion's own routing.
+
+app = connexion.AsyncApp(__name__)
+trace_routes(app)
+app.add_api("openapi.yaml")
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connexion import AsyncApp, FlaskApp  # type: ignore[import-untyped]
+from connexion.middleware import ConnexionMiddleware, MiddlewarePosition  # type: ignore[import-untyped]
+from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware  # type: ignore[import-untyped]
+
+from .._types import ASGIApp, Receive, Scope, Send
+from ._report import report
+
+__all__ = ["trace_routes"]
+
+
+def trace_routes(app: AsyncApp | FlaskApp | ConnexionMiddleware) -> None:
+    """Report the route of each operation, base path included: `/api/orders/{id}`.
+
+    Call it once, before the application starts. A request without an operation (404, 405) has no route.
+    """
+    app.add_middleware(_TraceOperations, MiddlewarePosition.BEFORE_SECURITY)
+
+
+class _Operations(RoutedAPI[ASGIApp]):  # type: ignore[misc]
+    """The operations of one API, each of which reports its path and goes on."""
+
+    def __init__(self, specification: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(specification, *args, **kwargs)
+        self.add_paths()
+
+    def make_operation(self, operation: Any) -> ASGIApp:
+        template = self.base_path + operation.path
+
+        async def reporting(scope: Scope, receive: Receive, send: Send) -> None:
+            report(template, scope)
+            await self.next_app(scope, receive, send)
+
+        return reporting
+
+
+class _TraceOperations(RoutedMiddleware[_Operations]):  # type: ignore[misc]
+    """Connexion calls it with the operation id that it has found."""
+
+    api_cls = _Operations

@@ -1,0 +1,35 @@
+"""Quart: the rule of the matched route, from the signals that a request or a websocket sends when it starts.
+
+    app = Quart(__name__)
+    trace_routes(app)
+
+The signals come before every `before_request` function, so a request that one of those answers has its route too.
+"""
+
+from __future__ import annotations
+
+from quart import Quart, request, websocket
+from quart.signals import request_started, websocket_started
+
+from ._report import report
+
+__all__ = ["trace_routes"]
+
+
+def trace_routes(app: Quart) -> None:
+    """Report the route of each of the application's requests and websockets: `/orders/<int:id>`, blueprints included.
+
+    Call it once. A request without a rule (404, 405) has no route.
+    """
+    request_started.connect(_on_request, app)
+    websocket_started.connect(_on_websocket, app)
+
+
+async def _on_request(app: Quart, **_: object) -> None:  # a plain function would be sent to a thread
+    if request.url_rule is not None:
+        report(request.url_rule.rule)
+
+
+async def _on_websocket(app: Quart, **_: object) -> None:
+    if websocket.url_rule is not None:
+        report(websocket.url_rule.rule)
