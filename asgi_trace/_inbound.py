@@ -259,13 +259,12 @@ class Inbound:
             neighbour = "FastAPI's own telemetry", 'build the application with FastAPI(telemetry={"tracing": False})'
         elif not isinstance(current, Span):
             return None
-        elif scope.get(_STARLETTE) and current.get_span_context().is_valid:
+        elif scope.get(_STARLETTE) and current.get_span_context().is_valid and _scope_of(current) in (None, "starlette"):
             span = current
             neighbour = "Starlette's OpenTelemetryMiddleware", "remove that middleware from the application"
         elif _is_foreign_server_span(current):
             span = current
-            name = current.instrumentation_scope.name  # type: ignore[attr-defined]
-            neighbour = f"the instrumentation {name!r}", "remove it from the application"
+            neighbour = f"the instrumentation {_scope_of(current)!r}", "remove it from the application"
         else:
             return None
         who, remedy = neighbour
@@ -274,6 +273,7 @@ class Inbound:
             f"{who} already traces these requests, so TraceMiddleware steps aside and makes no span."
             f" To let TraceMiddleware trace them, {remedy}.",
         )
+        _mark(scope)  # a framework's own telemetry further in would be one more
         return Context({**ambient, REQUEST_KEY: span})
 
 
@@ -311,8 +311,13 @@ def _links_to(refused: Context) -> Sequence[Link]:
 def _is_foreign_server_span(span: Span) -> bool:
     if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.SERVER:
         return False
-    scope = getattr(span, "instrumentation_scope", None)
-    return scope is not None and scope.name != INSTRUMENTATION_SCOPE
+    return _scope_of(span) not in (None, INSTRUMENTATION_SCOPE)
+
+
+def _scope_of(span: Span) -> str | None:
+    """The name of the instrumentation that made a span; None for one that is not recorded."""
+    name: str | None = getattr(getattr(span, "instrumentation_scope", None), "name", None)
+    return name
 
 
 class _Later(Mapping[str, AttributeValue]):

@@ -9,7 +9,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_c
 from ._propagation import Propagation
 from ._types import Headers
 
-_RANDOM = TraceFlags.RANDOM_TRACE_ID
+_RANDOM = 2  # W3C 3.2.2.5.2; older APIs have no name for it
 
 
 class SilentSpan(NonRecordingSpan):

@@ -92,7 +92,10 @@ class Socket(Exchange):
         """Send the last message of the handshake, and end a span that covers no more than it."""
         self.end_time = self.end_time or time_ns()
         await self.forward(message)
-        self.end(self.failure, None, self._described())
+        try:
+            self.end(self.failure, None, self._described())
+        except Exception:
+            self.inbound.guard.report("ending a handshake")
 
     def _refused(self, status: int) -> None:
         self.status = status
