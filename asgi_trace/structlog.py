@@ -1,0 +1,37 @@
+"""The ids of the current span in structlog's events: one processor.
+
+It needs nothing of structlog, which calls processors by position; it is here so that its import reads as what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from .logging import ServiceName, ids, span_context_for
+
+__all__ = ["add_trace_context"]
+
+_service_name = ServiceName(None, None)
+
+
+def add_trace_context(logger: Any, method_name: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add `trace_id`, `span_id` and `trace_flags` where there is a span, and `service.name`.
+
+        structlog.configure(processors=[add_trace_context, structlog.processors.JSONRenderer()])
+
+    What the event carries already stays. Put it before processors that format the exception: a handler outside of the
+    middleware gets its ids from that.
+    """
+    span_context = span_context_for("", _exception_of(event_dict))
+    if span_context.is_valid and "trace_id" not in event_dict:
+        event_dict.update(ids(span_context))
+    event_dict.setdefault("service.name", _service_name())
+    return event_dict
+
+
+def _exception_of(event_dict: MutableMapping[str, Any]) -> BaseException | None:
+    exc_info = event_dict.get("exc_info")
+    if isinstance(exc_info, tuple) and len(exc_info) == 3:
+        exc_info = exc_info[1]
+    return exc_info if isinstance(exc_info, BaseException) else None
