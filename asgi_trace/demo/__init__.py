@@ -1,0 +1,1 @@
+"""Three real services in three processes, and a scenario that drives them. Needs the extra `demo`."""
