@@ -56,7 +56,6 @@ _FASTAPI = "fastapi.telemetry"
 _STARLETTE = "starlette.opentelemetry"
 _QUIET: dict[str, bool | None] = {_FASTAPI: None, _STARLETTE: True}
 _EMPTY = Context()
-_UNSAMPLED = frozenset({b"0", b"2"})
 _KNOWN_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
 
 try:
@@ -138,7 +137,7 @@ class Inbound:
         http = scope["type"] == "http"
         measured = http and self.metrics.live()
         started_at = time_ns() if measured else None  # None: the SDK asks for it, as late as that
-        tracer = self.tracers.current()
+        tracer = self.tracers.fixed or self.tracers.current()
         if tracer is None and not measured and self._response_header is None:
             return (parent, receive, send, None) if parent or ambient else None
         if http:
@@ -150,10 +149,7 @@ class Inbound:
         span: Any = parent.get(SPAN_KEY, INVALID_SPAN)  # Any: a Context holds objects
         recording = False
         if tracer is not None:
-            root = span is INVALID_SPAN
-            # A guess that only costs time when it is wrong: the flags of most callers end in 1, 3, 0 or 2.
-            likely = self.tracers.roots_record if root else fields.get(b"traceparent", b"")[-1:] not in _UNSAMPLED
-            if not likely:
+            if not self.tracers.recorded:  # the last one, so most likely not this one either
                 attributes: Mapping[str, AttributeValue] = _Later(self, scope, fields, headers, method)
             elif self._extras:
                 attributes = self.attributes(scope, fields, headers, method)
@@ -162,9 +158,7 @@ class Inbound:
             name = "HTTP" if method is OTHER_METHOD else method
             # One place records exceptions and sets the status, so both of the SDK's own ways are off.
             span = tracer.start_span(name, parent, SpanKind.SERVER, attributes, links, started_at, False, False)
-            recording = span.is_recording()
-            if root:
-                self.tracers.roots_record = recording
+            self.tracers.recorded = recording = span.is_recording()
         _mark(scope)
         if not recording and not measured and self._response_header is None:
             return _with(parent, span, span), receive, send, None
@@ -259,7 +253,7 @@ class Inbound:
             neighbour = "FastAPI's own telemetry", 'build the application with FastAPI(telemetry={"tracing": False})'
         elif not isinstance(current, Span):
             return None
-        elif scope.get(_STARLETTE) and current.get_span_context().is_valid and _scope_of(current) in (None, "starlette"):
+        elif scope.get(_STARLETTE) and _is_starlettes(current):
             span = current
             neighbour = "Starlette's OpenTelemetryMiddleware", "remove that middleware from the application"
         elif _is_foreign_server_span(current):
@@ -312,6 +306,11 @@ def _is_foreign_server_span(span: Span) -> bool:
     if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.SERVER:
         return False
     return _scope_of(span) not in (None, INSTRUMENTATION_SCOPE)
+
+
+def _is_starlettes(span: Span) -> bool:
+    """Starlette's middleware sets its key also where it makes no span, and then another one may be current."""
+    return span.get_span_context().is_valid and _scope_of(span) in (None, "starlette")
 
 
 def _scope_of(span: Span) -> str | None:

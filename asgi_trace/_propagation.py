@@ -11,16 +11,25 @@ from collections.abc import Collection, MutableMapping
 from opentelemetry.baggage import get_all, set_baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
-from opentelemetry.propagate import get_global_textmap
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ._baggage import format_baggage, merge_baggage, parse_baggage
-from ._guard import Guard
+from ._guard import Guard, logger
 from ._types import Headers
 from ._w3c import format_traceparent, format_tracestate, read_span_context
+
+try:
+    from opentelemetry.propagate import get_global_textmap
+except ValueError as exc:  # a name in OTEL_PROPAGATORS that is misspelled or not installed must not stop a service
+    logger.warning("OTEL_PROPAGATORS: %s; tracecontext,baggage is used instead", exc)
+    _default = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+
+    def get_global_textmap() -> TextMapPropagator:
+        return _default
+
 
 __all__ = ["SPAN_KEY", "Propagation"]
 

@@ -76,7 +76,7 @@ class Socket(Exchange):
                 self._refused(403)
                 handshake_over = True
         elif kind in _DENIALS:
-            self._refused(message["status"])
+            self._refused(+message["status"])  # a plain int, also where it is one of `http.HTTPStatus`
             message = self._answered(message)
         elif kind in _DENIAL_BODIES and not message.get("more_body"):
             self.end_time = time_ns()
@@ -92,10 +92,7 @@ class Socket(Exchange):
         """Send the last message of the handshake, and end a span that covers no more than it."""
         self.end_time = self.end_time or time_ns()
         await self.forward(message)
-        try:
-            self.end(self.failure, None, self._described())
-        except Exception:
-            self.inbound.guard.report("ending a handshake")
+        self.end(self.failure)
 
     def _refused(self, status: int) -> None:
         self.status = status

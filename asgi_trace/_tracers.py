@@ -27,14 +27,16 @@ def override_provider(provider: TracerProvider | None) -> TracerProvider | None:
 class Tracers:
     """Looks up the tracer of the provider that counts now, and remembers it for as long as it does."""
 
-    __slots__ = ("_given", "_seen", "_tracer", "roots_record")
+    __slots__ = ("_given", "_seen", "_tracer", "fixed", "recorded")
 
     def __init__(self, provider: TracerProvider | None) -> None:
         self._given = provider
         self._seen: TracerProvider | None = None
         self._tracer: Tracer | None = None
-        self.roots_record = True
-        """Was the last new trace recorded? The next one most likely fares the same: a guess that only costs time."""
+        self.fixed = None if provider is None else _tracer_of(provider)
+        """The tracer of a provider that was given: it needs no looking up."""
+        self.recorded = True
+        """Was the last span recorded? The next one most likely fares the same: a guess that only costs time."""
 
     def provider(self) -> TracerProvider:
         """The provider that counts now."""

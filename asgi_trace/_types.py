@@ -9,7 +9,8 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[Any]]
+"""An application: each framework spells the types of its three arguments in its own way."""
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """ASGI header lines in wire order; a name may stand on several lines."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import pickle
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -712,3 +715,18 @@ def test_our_headers_are_the_configured_propagators(
     if "baggage" in theirs:
         theirs["baggage"] = theirs["baggage"].replace("+", "%20")
     assert inject(context) == theirs
+
+
+def test_a_misspelled_propagator_in_the_environment_is_a_warning() -> None:
+    """OTEL_PROPAGATORS with a name that nobody knows stops no service: W3C is used, and one line says so."""
+    program = (
+        "from opentelemetry.context import Context;"
+        "from asgi_trace._propagation import SPAN_KEY, Propagation;"
+        "lines = [(b'traceparent', b'00-' + b'1' * 32 + b'-' + b'2' * 16 + b'-01')];"
+        "print(hex(Propagation(None).extract(dict(lines), lines)[SPAN_KEY].get_span_context().span_id))"
+    )
+    environment = {**os.environ, "OTEL_PROPAGATORS": "tracecontxt"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0x2222222222222222"
+    assert "OTEL_PROPAGATORS" in done.stderr
+    assert "tracecontxt" in done.stderr
