@@ -16,8 +16,9 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import get_meter_provider
 from opentelemetry.trace import get_current_span
 
-from ._flush import flush
+from ._flush import Flushable, flushable
 from ._inbound import Inbound, close
+from ._lifespan import serve_lifespan
 from ._origin import leave
 from ._types import ASGIApp, Message, Receive, Scope, Send
 
@@ -101,18 +102,19 @@ class TraceMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""
-        opened = None
+        opened = kind = None
         try:
             kind = scope["type"]
             if kind == "http" or kind == "websocket":
                 opened = self._inbound.open(scope, receive, send)
-            elif kind == "lifespan":
-                send = self._flushing(send)
         except Exception as exc:
             self._inbound.guard.report("opening a request")
             self._failed(scope, None, exc)
         if opened is None:
-            await self.app(scope, receive, send)
+            if kind == "lifespan":
+                await serve_lifespan(self.app, scope, receive, send, self._providers, self._inbound.guard)
+            else:
+                await self.app(scope, receive, send)
             return
         context, receive, send, exchange = opened
         token = attach(context)
@@ -156,19 +158,10 @@ class TraceMiddleware:
         except Exception:
             self._inbound.guard.report("marking an exception")
 
-    def _flushing(self, send: Send) -> Send:
-        """Flush before the server hears that the shutdown is complete: it may end the process right then."""
-
-        async def send_flushed(message: Message) -> None:
-            try:
-                if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                    meters = self._meter_provider or get_meter_provider()
-                    await flush((self._inbound.tracers.provider(), meters, get_logger_provider()))
-            except Exception:
-                self._inbound.guard.report("flushing")
-            await send(message)
-
-        return send_flushed
+    def _providers(self) -> list[Flushable]:
+        """What holds telemetry that is not sent yet."""
+        meters = self._meter_provider or get_meter_provider()
+        return flushable((self._inbound.tracers.provider(), meters, get_logger_provider()))
 
 
 def _restored(token: Token[Context]) -> bool:

@@ -1,0 +1,233 @@
+"""How to reach a collector: arguments first, then `OTEL_EXPORTER_OTLP_*` (a signal's own before the general one).
+
+A wrong argument raises, a wrong variable becomes a problem of the `Environment`. Certificates are read here, once; a
+connection is opened by nobody here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+
+from ._endpoint import Endpoint, header, headers
+from ._endpoint import endpoint as parse_endpoint
+from ._environment import Environment, argument, boolean, one_of, otlp_names, plugin, positive, timeout_seconds
+from ._version import VERSION
+
+T = TypeVar("T")
+
+RETRYABLE = frozenset(
+    (
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    )
+)
+_COMPRESSIONS = {"gzip": True, "none": False}
+
+
+@dataclass(frozen=True)
+class Collector:
+    """How to reach a collector. Certificates are PEM, `timeout` is seconds for one batch with all its retries."""
+
+    target: str
+    plaintext: bool
+    headers: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
+    timeout: float = 10.0
+    gzip: bool = False
+    certificate: bytes | None = None
+    client_key: bytes | None = field(default=None, repr=False)
+    client_certificate: bytes | None = None
+    credentials: Any = field(default=None, repr=False)
+    """`grpc.ChannelCredentials` that replace the certificates."""
+    retryable: frozenset[Any] = RETRYABLE
+
+    def channel(self) -> Any:
+        """A new gRPC channel to it."""
+        options = (("grpc.primary_user_agent", f"asgi-trace/{VERSION}"), ("grpc.use_local_subchannel_pool", 1))
+        compression = grpc.Compression.Gzip if self.gzip else grpc.Compression.NoCompression
+        if self.plaintext:
+            return grpc.insecure_channel(self.target, options, compression)
+        credentials = self.credentials or grpc.ssl_channel_credentials(
+            self.certificate, self.client_key, self.client_certificate
+        )
+        return grpc.secure_channel(self.target, credentials, options, compression)
+
+
+@dataclass(frozen=True)
+class CollectorArguments:
+    """The arguments of `configure()` that say how to reach a collector, checked."""
+
+    endpoint: Endpoint | None
+    insecure: bool | None
+    headers: dict[str, str] | None
+    timeout: float | None
+    gzip: bool | None
+    certificate: bytes | None
+    client_key: bytes | None
+    client_certificate: bytes | None
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        endpoint: str | None,
+        insecure: bool | None,
+        headers: Mapping[str, str] | None,
+        timeout: float | None,
+        compression: str | None,
+        certificate: str | os.PathLike[str] | None,
+        client_key: str | os.PathLike[str] | None,
+        client_certificate: str | os.PathLike[str] | None,
+    ) -> CollectorArguments:
+        """Raises ValueError or TypeError with the name of the argument that is wrong."""
+
+        def optional(
+            name: str, parse: Callable[[Any], T], value: Any, types: type | tuple[type, ...] = str
+        ) -> T | None:
+            return None if value is None else argument(name, parse, value, types)
+
+        files = (str, os.PathLike)
+        where = optional("endpoint", parse_endpoint, endpoint)
+        plaintext = optional("insecure", bool, insecure, bool)
+        if where and None not in (where.plaintext, plaintext) and where.plaintext != plaintext:
+            raise ValueError(f"insecure={plaintext} contradicts endpoint: 'http://' is plain text, 'https://' is TLS")
+        if (client_key is None) != (client_certificate is None):
+            raise ValueError("client_key and client_certificate must be given together")
+        return cls(
+            endpoint=where,
+            insecure=plaintext,
+            headers=optional("headers", _headers, headers, Mapping),
+            timeout=optional("timeout", positive, timeout, (int, float)),
+            gzip=optional("compression", lambda text: one_of(text, _COMPRESSIONS), compression),
+            certificate=optional("certificate", _pem, certificate, files),
+            client_key=optional("client_key", _pem, client_key, files),
+            client_certificate=optional("client_certificate", _pem, client_certificate, files),
+        )
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    if not all(isinstance(text, str) for pair in given.items() for text in pair):
+        raise TypeError("headers must map str to str")
+    return dict(header(name, value) for name, value in given.items())
+
+
+def _pem(path: str | os.PathLike[str]) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as exc:
+        raise ValueError(f"must be a file that can be read: {exc}") from None
+    if b"-----BEGIN " not in content:
+        raise ValueError(f"must be a file in PEM format, which {os.fspath(path)!r} is not")
+    return content
+
+
+def collector(signal: str, given: CollectorArguments, environment: Environment) -> Collector:
+    """Where the `OTLP` exporter of one signal (`TRACES`, `METRICS`) sends to."""
+    environment.read(otlp_names(signal, "PROTOCOL"), lambda text: one_of(text, {"grpc": "grpc"}), "grpc")
+    where = given.endpoint or environment.read(
+        otlp_names(signal, "ENDPOINT"),
+        parse_endpoint,
+        Endpoint("localhost", "4317", plaintext=True),
+        lambda used: repr(str(used)),
+    )
+    if where.path:
+        name = "endpoint" if given.endpoint else _name_of(environment, otlp_names(signal, "ENDPOINT"))
+        environment.note(name, f"has a path, {where.path!r}: OTLP over gRPC has none, so it is not used")
+    plaintext = where.plaintext
+    if plaintext is None and given.insecure is not None:
+        plaintext = given.insecure
+    elif plaintext is None:
+        plaintext = environment.read(otlp_names(signal, "INSECURE"), boolean, where.local, str)
+    gzip = given.gzip
+    if gzip is None:
+        gzip = environment.read(
+            otlp_names(signal, "COMPRESSION"),
+            lambda text: one_of(text, _COMPRESSIONS),
+            False,
+            lambda used: "'gzip'" if used else "'none'",
+        )
+    certificate, client_key, client_certificate = _certificates(signal, given, environment)
+    return Collector(
+        target=where.target(plaintext),
+        plaintext=plaintext,
+        headers=tuple(_collector_headers(signal, given, environment, where).items()),
+        timeout=given.timeout or timeout_seconds(environment, signal, 10.0),
+        gzip=gzip,
+        certificate=certificate,
+        client_key=client_key,
+        client_certificate=client_certificate,
+        credentials=None if plaintext or given.certificate else _credentials(signal, environment),
+        retryable=environment.read(
+            "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES", _status_codes, RETRYABLE, lambda _: "OTLP's list"
+        ),
+    )
+
+
+def _name_of(environment: Environment, names: tuple[str, ...]) -> str:
+    return next(name for name in names if environment.text(name))
+
+
+def _collector_headers(
+    signal: str, given: CollectorArguments, environment: Environment, where: Endpoint
+) -> dict[str, str | bytes]:
+    found = given.headers
+    names = otlp_names(signal, "HEADERS")
+    if found is None:
+        found, wrong = headers(environment.text(*names) or "")
+        if wrong:
+            environment.note(_name_of(environment, names), f"is used without what is wrong in it: {'; '.join(wrong)}")
+    if where.authorization:
+        found = {"authorization": where.authorization, **found}
+    return {name: value.encode() if name.endswith("-bin") else value for name, value in found.items()}
+
+
+def _certificates(
+    signal: str, given: CollectorArguments, environment: Environment
+) -> tuple[bytes | None, bytes | None, bytes | None]:
+    def file(option: str, instead: str) -> bytes | None:
+        return environment.read(otlp_names(signal, option), _pem, None, lambda used: instead if used is None else "it")
+
+    certificate = given.certificate or file("CERTIFICATE", "the list of authorities that gRPC brings along")
+    if given.client_key:
+        return certificate, given.client_key, given.client_certificate
+    key = file("CLIENT_KEY", "no client certificate")
+    chain = file("CLIENT_CERTIFICATE", "no client certificate")
+    if (key is None) != (chain is None):
+        missing = "CLIENT_KEY" if key is None else "CLIENT_CERTIFICATE"
+        environment.note(
+            otlp_names(signal, missing)[1], "must be set together with its other half; no client certificate is used"
+        )
+        key = chain = None
+    return certificate, key, chain
+
+
+def _credentials(signal: str, environment: Environment) -> Any:
+    def load(text: str) -> Any:
+        try:
+            credentials = plugin("opentelemetry_otlp_credential_provider", text)()
+        except Exception:
+            credentials = None
+        if not isinstance(credentials, grpc.ChannelCredentials):
+            raise ValueError(f"must be an installed entry point that makes grpc.ChannelCredentials, not {text!r}")
+        return credentials
+
+    prefix = "OTEL_PYTHON_EXPORTER_OTLP_GRPC_"
+    names = (f"{prefix}{signal}_CREDENTIAL_PROVIDER", f"{prefix}CREDENTIAL_PROVIDER")
+    return environment.read(names, load, None, lambda _: "the certificate")
+
+
+def _status_codes(text: str) -> frozenset[Any]:
+    names = [name.strip().upper() for name in text.split(",") if name.strip()]
+    codes = {code.name: code for code in grpc.StatusCode}
+    if not all(name in codes for name in names):
+        raise ValueError(f"must be names of gRPC status codes like 'UNAVAILABLE,ABORTED', not {text!r}")
+    return frozenset(codes[name] for name in names)

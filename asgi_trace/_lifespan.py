@@ -1,0 +1,57 @@
+"""The server's `lifespan`: passed through, but for one thing: what is queued is sent before a stop is complete.
+
+A server may end the process as soon as it hears `lifespan.shutdown.complete` (uvicorn raises SIGTERM again, and no exit
+handler runs). An application that knows no lifespan would never let it be heard, so then we answer in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ._flush import Flushable, flush
+from ._guard import Guard, logger
+from ._types import ASGIApp, Message, Receive, Scope, Send
+
+_LAST = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+
+
+async def serve_lifespan(
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    providers: Callable[[], list[Flushable]],
+    guard: Guard,
+) -> None:
+    """Serve a `lifespan` scope, and flush before its last message. Raises what the application raises.
+
+    But not where it raises before it has received or sent anything, and there is something to flush: then it knows no
+    lifespan (ASGI: "the server must continue"), and the server is answered as if there were nothing to do.
+    """
+    touched = False
+
+    async def received() -> Message:
+        nonlocal touched
+        touched = True
+        return await receive()
+
+    async def sent(message: Message) -> None:
+        nonlocal touched
+        touched = True
+        try:
+            if message["type"] in _LAST:
+                await flush(providers())
+        except Exception:
+            guard.report("flushing")
+        await send(message)
+
+    try:
+        await app(scope, received, sent)
+        return
+    except Exception:
+        if touched or not providers():
+            raise
+        logger.debug("%r knows no lifespan: answering in its place", app, exc_info=True)
+    while (await receive())["type"] != "lifespan.shutdown":
+        await send({"type": "lifespan.startup.complete"})
+    await sent({"type": "lifespan.shutdown.complete"})
