@@ -58,9 +58,8 @@ class Request(Exchange):
             if not message.get("more_body"):
                 kind = message["type"]
                 if kind == "http.response.start":
-                    self.status = (
-                        self.status or +message["status"]
-                    )  # a plain int, also where it is one of `http.HTTPStatus`
+                    # `+` makes a plain int of one of `http.HTTPStatus` and raises for what is no number.
+                    self.status = self.status or +message["status"]
                     if "trailers" in message:
                         self.trailers = message["trailers"]
                     if self.inbound.watches_response:

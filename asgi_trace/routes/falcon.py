@@ -24,10 +24,8 @@ class TraceRoutes:
 
     async def process_resource(self, req: Request, *_: Any) -> None:
         """Falcon has found the resource of a request."""
-        if req.uri_template:
-            set_route(req.uri_template)
+        set_route(req.uri_template or "")
 
     async def process_resource_ws(self, req: Request, *_: Any) -> None:
         """Falcon has found the resource of a websocket."""
-        if req.uri_template:
-            set_route(req.uri_template)
+        set_route(req.uri_template or "")

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("falcon")
+
+import falcon
+import falcon.asgi
+from falcon.util import sync_to_async
+
+from asgi_trace.routes.falcon import TraceRoutes
+from asgi_trace.testing import CapturedSpans
+
+from ._drive import (
+    RANDOM_REQUESTS,
+    WS,
+    Case,
+    Places,
+    ask,
+    check,
+    check_cardinality,
+    check_places,
+    expected,
+    name_and_route,
+    traced,
+)
+
+
+class Item:
+    async def on_get(self, req: Any, resp: Any, item: int) -> None:
+        resp.text = str(item)
+
+    async def on_websocket(self, req: Any, ws: Any, item: int) -> None:
+        await ws.accept()
+        await ws.close()
+
+
+async def sink(req: Any, resp: Any, **_: Any) -> None:
+    resp.text = "x"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    app = falcon.asgi.App(middleware=[TraceRoutes()])
+    app.add_route("/items/{item:int}", Item())
+    app.add_route("/shops/{shop}/items/{item}", type("ShopItem", (), {"on_get": on_shop_item})())
+    app.add_static_route("/static", str(tmp_path_factory.mktemp("static")))
+    app.add_sink(sink, "/sink")
+    return app
+
+
+async def on_shop_item(self: Any, req: Any, resp: Any, shop: str, item: str) -> None:
+    resp.text = item
+
+
+CASES: list[Case] = [
+    ("/items/7", "GET", 200, "/items/{item:int}"),
+    ("/items/7", "OPTIONS", 200, "/items/{item:int}"),
+    ("/items/7", "POST", 405, "/items/{item:int}"),
+    ("/items/seven", "GET", 404, None),
+    ("/items/7", WS, 101, "/items/{item:int}"),
+    ("/shops/items/items/7", "GET", 200, "/shops/{shop}/items/{item}"),
+    ("/static/missing", "GET", 404, None),
+    ("/sink/what/ever", "GET", 200, None),
+    ("/missing", "GET", 404, None),
+    ("/missing", WS, 403, None),
+]
+
+
+def test_the_uri_template_is_the_route(app: Any, spans: CapturedSpans) -> None:
+    """The route is the resource's URI template, for every method; static files and sinks have none in Falcon."""
+    check(traced(app), spans, CASES)
+
+
+def test_behind_a_root_path(app: Any, spans: CapturedSpans) -> None:
+    """Falcon matches the whole path, so the root path is not put in front a second time."""
+    nested = falcon.asgi.App(middleware=[TraceRoutes()])
+    nested.add_route("/prefix/items/{item:int}", Item())
+    assert ask(traced(nested), "/prefix/items/7", root_path="/prefix") == 200
+    assert name_and_route(spans) == expected("GET", "/prefix/items/{item:int}")
+
+
+@RANDOM_REQUESTS
+def test_random_paths_make_no_names(app: Any, spans: CapturedSpans, count: int) -> None:
+    """However many paths are asked for, the names are those of routes and methods."""
+    check_cardinality(app, spans, count, CASES, most=2)
+
+
+class Everywhere:
+    def __init__(self, places: Places) -> None:
+        self.places = places
+
+    async def on_get(self, req: Any, resp: Any) -> None:
+        self.places.note("responder")
+        await asyncio.to_thread(self.places.note, "thread")
+        resp.stream = self.stream()
+        resp.schedule(self.in_background)
+
+    async def on_post(self, req: Any, resp: Any) -> None:
+        await sync_to_async(self.places.note, "sync_to_async")
+
+    async def on_websocket(self, req: Any, ws: Any) -> None:
+        self.places.note("socket")
+        await ws.accept()
+        await ws.receive_text()
+        self.places.note("socket after a message")
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        self.places.note("stream")
+        yield b"x"
+
+    async def in_background(self) -> None:
+        self.places.note("background")
+
+
+def test_the_span_is_current_everywhere(spans: CapturedSpans) -> None:
+    """Responders, threads, streams, background tasks and sockets all run in the request's span."""
+    places = Places()
+
+    app = falcon.asgi.App()
+    app.add_route("/", Everywhere(places))
+    check_places(
+        app,
+        spans,
+        places,
+        {
+            ("/", "GET"): {"responder", "thread", "stream", "background"},
+            ("/", WS): {"socket", "socket after a message"},
+        },
+    )
+
+
+def test_the_one_place_without_a_span(spans: CapturedSpans) -> None:
+    """Falcon's `sync_to_async` takes no context into its thread: `asyncio.to_thread` is what does."""
+    places = Places()
+    app = falcon.asgi.App()
+    app.add_route("/", Everywhere(places))
+    with pytest.raises(AssertionError):
+        check_places(app, spans, places, {("/", "POST"): {"sync_to_async"}})
+    assert "sync_to_async" in places
