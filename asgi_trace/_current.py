@@ -16,6 +16,8 @@ class Traced(Protocol):
 
     span: Span
     template: str | None
+    reported: BaseException | None
+    ended: bool
 
 
 def server_span() -> Span:
@@ -40,3 +42,17 @@ def set_route(template: str) -> None:
     request = get_value(REQUEST_KEY)
     if request is not None and not isinstance(request, Span):
         request.template = template  # type: ignore[attr-defined]
+
+
+def report_exception(exc: BaseException) -> None:
+    """Tell which exception the application is about to answer with an error response of its own, instead of raising it.
+
+    When that response's status is 500 or above, its SERVER span and metrics get the exception's class as `error.type`
+    and the span its event and message; below 500 the exception was handled, and nothing is recorded. Call it from the
+    error handler, before or after the response. The last exception counts, unless another one escapes from the
+    application. On a WebSocket it counts as well unless that is refused, or closed with a code, for the client's fault.
+    Outside of a request, or after its span has ended, nothing happens.
+    """
+    request = get_value(REQUEST_KEY)
+    if request is not None and not isinstance(request, Span) and not request.ended:  # type: ignore[attr-defined]
+        request.reported = exc  # type: ignore[attr-defined]

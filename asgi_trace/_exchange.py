@@ -82,6 +82,8 @@ class Exchange:
 
     measured = False
     """Does a meter record it too?"""
+    reported: BaseException | None = None
+    """What the application says that it answers with an error of its own. Rare: set where it is needed."""
 
     def __init__(
         self,
@@ -155,6 +157,16 @@ class Exchange:
     def measure(self, route: str | None, error: str | None) -> None:
         """Record the metrics of what has ended, where something is measured."""
 
+    def explained(self, error: str | None) -> tuple[str | None, BaseException | None]:
+        """The type of an error, if it is one, and its exception: the one that was reported, when that explains it."""
+        exc = self.reported
+        if exc is None:
+            return error, None
+        self.reported = None  # type: ignore[misc]  # its traceback leads back to us
+        if error is None or is_cancellation(exc) or is_disconnect(exc, self.forward):
+            return error, None
+        return error_type(exc), exc
+
     def background(self, exc: BaseException) -> None:
         """Record, on a child of its own, what failed after a response that the caller has in full."""
         tracer = self.inbound.tracers.current()
@@ -169,7 +181,8 @@ class Exchange:
                 child.set_status(ERROR)
             else:
                 child.set_status(Status(StatusCode.ERROR, description(exc)))
-                self.inbound.errors.record(child, self.context, exc, BACKGROUND_EXCEPTION)
+                within = Context({**self.parent, SPAN_KEY: child})
+                self.inbound.errors.record(child, within, exc, BACKGROUND_EXCEPTION)
         finally:
             child.end()
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from ._guard import Guard, logger
+from ._options import plain_function, texts
 from ._types import Scope
 
 VARIABLE = "OTEL_PYTHON_EXCLUDED_URLS"
@@ -24,7 +25,7 @@ def exclusion(
     questions: list[Callable[[Scope], bool]] = []
     search = None
     if callable(exclude):
-        questions.append(_guarded(exclude, guard))
+        questions.append(_guarded(plain_function("exclude", exclude), guard))
     else:
         search = any_search(compile_patterns("exclude", exclude))
     if urls:
@@ -62,9 +63,7 @@ def _url(scope: Scope) -> str:
 def compile_patterns(option: str, patterns: str | Iterable[str]) -> list[re.Pattern[str]]:
     """Compile regular expressions. Raises ValueError for one that is none, TypeError for what is no text."""
     compiled = []
-    for pattern in (patterns,) if isinstance(patterns, str) else patterns:
-        if not isinstance(pattern, str):
-            raise TypeError(f"{option}: {pattern!r} is no text; write patterns like '^/health$', or one function")
+    for pattern in texts(option, patterns, "patterns like '^/health$', one function"):
         try:
             compiled.append(re.compile(pattern))
         except re.error as exc:

@@ -8,7 +8,6 @@ in a `Request` or `Socket` of its own. A request that nobody records gets the se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from inspect import iscoroutinefunction
 from time import time_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +20,7 @@ from ._exclusion import exclusion
 from ._forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
 from ._guard import Guard
 from ._metrics import Metrics
+from ._options import hook, one_of, provider
 from ._propagation import SPAN_KEY, Propagation
 from ._request import MeasuredRequest, Request, SizedRequest
 from ._response_header import response_header_of
@@ -85,6 +85,8 @@ class Inbound:
         metrics: str | Iterable[str],
         websocket: str,
     ) -> None:
+        provider("tracer_provider", tracer_provider, "get_tracer")
+        provider("meter_provider", meter_provider, "get_meter")
         self.guard = Guard()
         self.tracers = Tracers(tracer_provider)
         self.metrics = Metrics("server", metrics, meter_provider)
@@ -147,6 +149,7 @@ class Inbound:
         else:
             method = "GET"  # the handshake's
         span: Any = parent.get(SPAN_KEY, INVALID_SPAN)  # Any: a Context holds objects
+        baggage = len(parent) > 1 or (parent and span is INVALID_SPAN)
         recording = False
         if tracer is not None:
             if not self.tracers.recorded:  # the last one, so most likely not this one either
@@ -161,7 +164,8 @@ class Inbound:
             self.tracers.recorded = recording = span.is_recording()
         _mark(scope)
         if not recording and not measured and self._response_header is None:
-            return _with(parent, span, span), receive, send, None
+            context = Context({SPAN_KEY: span, REQUEST_KEY: span})
+            return context if not baggage else Context({**parent, **context}), receive, send, None
         exchange: Request | Socket
         if measured:
             exchange = self._measured(
@@ -176,7 +180,10 @@ class Inbound:
                 self._on_request(span, scope)
             except Exception:
                 self.guard.report("the hook on_request")
-        return _with(parent, span, exchange), exchange.receive, exchange.send, exchange
+        context = Context({SPAN_KEY: span, REQUEST_KEY: exchange})
+        if baggage:
+            context = Context({**parent, **context})
+        return context, exchange.receive, exchange.send, exchange
 
     def _measured(
         self,
@@ -271,13 +278,6 @@ class Inbound:
         return Context({**ambient, REQUEST_KEY: span})
 
 
-def _with(parent: Context, span: Span, request: Span | Request | Socket) -> Context:
-    """The context of the application: the caller's baggage, our span, and the way back to the request."""
-    if len(parent) > 1 or (parent and SPAN_KEY not in parent):
-        return Context({**parent, SPAN_KEY: span, REQUEST_KEY: request})
-    return Context({SPAN_KEY: span, REQUEST_KEY: request})
-
-
 def _mark(scope: Scope) -> None:
     """Tell our own kind, and the frameworks' own telemetry, that this request is traced; a key that is there stays."""
     if _FASTAPI in scope or _STARLETTE in scope:
@@ -292,9 +292,12 @@ def _mark(scope: Scope) -> None:
 def close(scope: Scope) -> None:
     """Take our marks off a scope: the same dict served again is another request."""
     marks = scope.pop(_MARK, ())
-    for key in marks:
-        if key in scope:
-            del scope[key]
+    if marks is _QUIET:
+        scope.pop(_FASTAPI, None)
+        scope.pop(_STARLETTE, None)
+    else:
+        for key in marks:
+            scope.pop(key, None)
 
 
 def _links_to(refused: Context) -> Sequence[Link]:
@@ -344,21 +347,3 @@ class _Later(Mapping[str, AttributeValue]):
 
     def __len__(self) -> int:
         return len(self._attributes())
-
-
-def hook(option: str, function: Callable[..., object] | None) -> Callable[..., object] | None:
-    """Check a hook: a plain function or None. Raises TypeError for anything else, coroutine functions included."""
-    if function is None:
-        return None
-    if not callable(function):
-        raise TypeError(f"{option}: {function!r} cannot be called; write a function")
-    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-        raise TypeError(f"{option}: {function!r} is a coroutine function; write a plain `def`, it is not awaited")
-    return function
-
-
-def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
-    """Check an option with few words. Raises ValueError for any other."""
-    if value not in choices:
-        raise ValueError(f"{option}: {value!r} is unknown; write one of {', '.join(map(repr, choices))}")
-    return value

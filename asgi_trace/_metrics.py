@@ -7,7 +7,7 @@ sends: never a path, an address or an original method. Nothing is computed until
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import NoOpHistogram, NoOpUpDownCounter, get_meter
 
@@ -29,7 +29,7 @@ class Metrics:
     Raises ValueError for a name that is no instrument of that side, TypeError for what is no name.
     """
 
-    __slots__ = ("_active", "_any", "_duration", "_live", "_request_size", "_response_size", "counts_bodies")
+    __slots__ = ("_active", "_duration", "_live", "_request_size", "_response_size", "_waiting", "counts_bodies")
 
     def __init__(self, side: str, names: str | Iterable[str], meter_provider: MeterProvider | None) -> None:
         prefix = f"http.{side}"
@@ -53,17 +53,20 @@ class Metrics:
         if response_size in wanted:
             self._response_size = meter.create_histogram(response_size, "By", f"Size of HTTP {side} response bodies.")
         instruments = (self._duration, self._active, self._request_size, self._response_size)
-        self._any = next((instrument for instrument in instruments if instrument is not None), None)
-        self._live = False
+        first: Any = next((instrument for instrument in instruments if instrument is not None), None)
+        self._waiting: Any = first if hasattr(first, "_real_instrument") else None
+        self._live = first is not None and not isinstance(first, _NOTHING)
         self.counts_bodies = self._request_size is not None or self._response_size is not None
 
     def live(self) -> bool:
         """Is there a MeterProvider that would take a measurement? One that is set later counts from then on."""
-        if not self._live:
+        if self._waiting is not None:
             # The API's proxy holds the real instrument once a provider is set. There is no public question for it, and
             # asking for the global provider costs a look at the environment on each request.
-            real = getattr(self._any, "_real_instrument", self._any)
-            self._live = real is not None and not isinstance(real, _NOTHING)
+            real = self._waiting._real_instrument
+            if real is None:
+                return False
+            self._waiting, self._live = None, not isinstance(real, _NOTHING)
         return self._live
 
     def started(self, attributes: Attributes, context: Context) -> None:

@@ -94,12 +94,12 @@ class Request(Exchange):
         if self.ended:
             return True
         if self.gone_at:
-            self._end_abandoned(self._status_error())
+            self._end_abandoned(*self.explained(self._status_error()))
         elif self.end_time:
-            self.end(self._status_error())
+            self.end(*self.explained(self._status_error()))
         else:
             self.status = self.status or UNANSWERED
-            self.end(INCOMPLETE_RESPONSE)
+            self.end(*self.explained(INCOMPLETE_RESPONSE))
             return False
         return True
 
@@ -114,12 +114,12 @@ class Request(Exchange):
             if explains:
                 self._end_abandoned(error_type(exc), exc)
             else:
-                self._end_abandoned(self._status_error())
+                self._end_abandoned(*self.explained(self._status_error()))
         elif self.end_time:
             if explains:
                 self.end(error_type(exc), exc)
             else:
-                self.end(self._status_error())
+                self.end(*self.explained(self._status_error()))
         elif is_cancellation(exc):
             self.end(error_type(exc), None, {CANCELLED: True})
         else:

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from operator import itemgetter
 from typing import Any
 
+from ._options import texts
 from ._types import Attributes, Headers, Scope
 from .redaction import Redaction
 
@@ -110,7 +111,8 @@ class HeaderCapture:
     """
 
     def __init__(self, prefix: str, names: str | Iterable[str], variable: str, redaction: Redaction) -> None:
-        exact = {names.lower()} if isinstance(names, str) else {name.lower() for name in names}
+        option = f"capture_{prefix.split('.')[1]}_headers"
+        exact = {name.lower() for name in texts(option, names, "header names like 'x-request-id'")}
         patterns = [re.escape(name) for name in exact] + _patterns(variable)
         sanitized = _patterns("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS")
         self._wanted = re.compile("|".join(f"(?:{p})" for p in patterns), re.IGNORECASE) if patterns else None
@@ -154,8 +156,7 @@ def _patterns(variable: str) -> list[str]:
 # --- server ---
 
 
-_USUAL = ("scheme", "raw_path", "query_string", "http_version", "client")
-_usual = itemgetter(*_USUAL)
+_usual = itemgetter("type", "scheme", "raw_path", "query_string", "http_version", "client")
 
 
 def server_scheme(scope: Scope) -> str:
@@ -177,61 +178,95 @@ def server_protocol(scope: Scope) -> str | None:
 def server_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, redaction: Redaction) -> Attributes:
     """What is known of a request before the application runs, in one dict for the span's start.
 
-    `fields` maps lower-case header names to values, `method` is already normalised. One straight function, since each
-    recorded request pays for every call in here.
+    `fields` maps lower-case header names to values, `method` is already normalised.
     """
+    # Fast path: a scope as servers write it. Whatever is missing or odd raises, and is looked at with more care.
     try:
-        scheme, raw_path, query, version, client = _usual(scope)
-    except KeyError:  # all of them are optional, or were in an earlier version of ASGI
-        scheme, raw_path, query, version, client = map(scope.get, _USUAL)
-    if scheme not in DEFAULT_PORTS:
-        scheme = server_scheme(scope)
-    host = fields.get(b"host", b"")
-    if len(host) < _LONGEST_HOST and version.__class__ is str:
-        attributes = _addressed(method, scheme, version, host).copy()
-    else:
-        attributes = {METHOD: method, SCHEME: scheme}
-    if not host:
-        attributes.update(_socket_address(scope))
+        kind, scheme, raw_path, query, version, (address, port) = _usual(scope)
+        host = fields[b"host"]
+        if not (0 < len(host) < _LONGEST_HOST and raw_path and address.isascii() and port.__class__ is int and port):
+            return _careful_attributes(scope, fields, method, redaction)
+        attributes = _addressed(kind, method, scheme, version, host).copy()
+        attributes[PATH] = path = raw_path.decode()
+        if "?" in path:
+            attributes[PATH] = path.partition("?")[0]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return _careful_attributes(scope, fields, method, redaction)
+    attributes[CLIENT_ADDRESS] = attributes[PEER_ADDRESS] = address
+    attributes[PEER_PORT] = port
+    if query:
+        attributes[QUERY] = redaction.query(query.decode("utf-8", "replace"))
+    user_agent = fields.get(b"user-agent")
+    if user_agent is not None:
+        attributes[USER_AGENT] = user_agent.decode("latin-1")
+    if method is OTHER_METHOD:
+        attributes.update(_original_method(scope))
+    return attributes
+
+
+def _careful_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, redaction: Redaction) -> Attributes:
+    """The same for any scope: all these keys are optional, or were in an earlier version of ASGI."""
+    attributes: Attributes = {METHOD: method, SCHEME: (scheme := server_scheme(scope))}
+    version = server_protocol(scope)
+    if version is not None:
+        attributes[PROTOCOL_VERSION] = version
+    host = fields.get(b"host")
+    attributes.update(_host_address(host[:_LONGEST_HOST], scheme) if host else _socket_address(scope))
+    raw_path, query = scope.get("raw_path"), scope.get("query_string")
     if raw_path:
-        path = raw_path.decode("utf-8", "replace")
-        attributes[PATH] = path.partition("?")[0] if "?" in path else path
+        attributes[PATH] = raw_path.decode("utf-8", "replace").partition("?")[0]
     else:
         attributes[PATH] = text(scope.get("path") or "/")
     if query:
         attributes[QUERY] = redaction.query(query.decode("utf-8", "replace"))
-    if client and isinstance(client, (tuple, list)):
-        address = client[0]
-        if address and isinstance(address, str):
-            attributes[CLIENT_ADDRESS] = address = address if address.isascii() else text(address)
-            port = client[1] if len(client) > 1 else None
-            if port and isinstance(port, int):
-                attributes[PEER_ADDRESS] = address
-                attributes[PEER_PORT] = port
-            elif port != 0:  # 0 is what a proxy-headers middleware leaves: then the address is not the socket's peer
-                attributes[PEER_ADDRESS] = address
+    attributes.update(_client_address(scope))
     user_agent = fields.get(b"user-agent")
     if user_agent is not None:
         attributes[USER_AGENT] = user_agent.decode("latin-1")
-    if method is OTHER_METHOD and isinstance(scope.get("method"), str):
-        attributes[METHOD_ORIGINAL] = text(scope["method"])
+    if method is OTHER_METHOD:
+        attributes.update(_original_method(scope))
     if scope["type"] == "websocket":
         attributes[PROTOCOL_NAME] = "websocket"
     return attributes
 
 
-@lru_cache(maxsize=256)
-def _addressed(method: str, scheme: str, version: str, host: bytes) -> Attributes:
-    """The attributes that most requests of a service share, with the Host header's two."""
-    attributes: Attributes = {METHOD: method, SCHEME: scheme}
-    if version:
-        attributes[PROTOCOL_VERSION] = _VERSIONS.get(version) or text(version)
-    authority = _parsed_host(host, scheme)
-    if authority is not None:
-        attributes[SERVER_ADDRESS], port = authority
-        if port is not None:
-            attributes[SERVER_PORT] = port
+def _original_method(scope: Scope) -> Attributes:
+    original = scope.get("method")
+    return {METHOD_ORIGINAL: text(original)} if isinstance(original, str) else {}
+
+
+def _client_address(scope: Scope) -> Attributes:
+    """The socket's peer. Port 0 is what a proxy-headers middleware leaves: then the address is not the peer's."""
+    client: Any = scope.get("client")
+    if not isinstance(client, (tuple, list)) or not client or not isinstance(client[0], str) or not client[0]:
+        return {}
+    address, port = text(client[0]), client[1] if len(client) > 1 else None
+    attributes: Attributes = {CLIENT_ADDRESS: address}
+    if port != 0:
+        attributes[PEER_ADDRESS] = address
+        if isinstance(port, int):
+            attributes[PEER_PORT] = port
     return attributes
+
+
+@lru_cache(maxsize=256)
+def _addressed(kind: str, method: str, scheme: str, version: str, host: bytes) -> Attributes:
+    """The attributes that most requests of a service share. Raises KeyError for a version or scheme that is unusual."""
+    attributes: Attributes = {METHOD: method, SCHEME: scheme, PROTOCOL_VERSION: _VERSIONS[version]}
+    if scheme not in DEFAULT_PORTS:
+        raise KeyError(scheme)
+    if kind == "websocket":
+        attributes[PROTOCOL_NAME] = "websocket"
+    return {**attributes, **_host_address(host, scheme)}
+
+
+def _host_address(host: bytes, scheme: str) -> Attributes:
+    """Address and port of a Host header; nothing for garbage."""
+    authority = _parsed_host(host, scheme)
+    if authority is None:
+        return {}
+    address, port = authority
+    return {SERVER_ADDRESS: address} if port is None else {SERVER_ADDRESS: address, SERVER_PORT: port}
 
 
 def _socket_address(scope: Scope) -> Attributes:

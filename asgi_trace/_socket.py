@@ -21,6 +21,7 @@ _DENIALS = frozenset({"websocket.http.response.start", "http.response.start"})
 _DENIAL_BODIES = frozenset({"websocket.http.response.body", "http.response.body"})
 _NO_STATUS = 1005  # RFC 6455 7.1.5: a close frame without a code
 _INTERNAL_ERROR = 1011  # RFC 6455 7.4.1: what a server closes with when it failed
+_NORMAL = 1000  # RFC 6455 7.4.1; what some frameworks close with all the same when they failed
 
 
 class Socket(Exchange):
@@ -33,6 +34,7 @@ class Socket(Exchange):
     accepted = False
     close_code: int | None = None
     failure: str | None = None
+    answer: int | None = None  # the code that the application closed with
 
     async def receive(self) -> Message:
         """The server's `receive`; counts messages and notices the close."""
@@ -68,8 +70,9 @@ class Socket(Exchange):
             self.status = 101
             message = self._answered(message)
         elif kind == "websocket.close":
+            self.answer = message.get("code", _NORMAL)
             if self.accepted:
-                self._closed(message.get("code", 1000))
+                self._closed(self.answer)
                 if self.close_code == _INTERNAL_ERROR:
                     self.failure = str(_INTERNAL_ERROR)
             else:
@@ -92,7 +95,7 @@ class Socket(Exchange):
         """Send the last message of the handshake, and end a span that covers no more than it."""
         self.end_time = self.end_time or time_ns()
         await self.forward(message)
-        self.end(self.failure)
+        self.end(*self._outcome())
 
     def _refused(self, status: int) -> None:
         self.status = status
@@ -105,6 +108,15 @@ class Socket(Exchange):
         if self.close_code is None:
             self.close_code = code
             self.end_time = self.end_time or time_ns()
+
+    def _outcome(self) -> tuple[str | None, BaseException | None]:
+        """Error type and exception, if it failed: a reported exception counts unless the answer blames the client."""
+        if self.answer is not None:
+            blames_client = _blames_client(self.answer)
+        else:
+            blames_client = not self.accepted and 0 < self.status < 500
+        error, exc = self.explained(self.failure or (None if blames_client else ""))
+        return error or None, exc
 
     def _described(self) -> Attributes:
         attributes: Attributes = {}
@@ -125,7 +137,7 @@ class Socket(Exchange):
         elif not self.status:
             self.status = 500  # what ASGI servers answer when the handshake was not
             self.failure = INCOMPLETE_RESPONSE
-        self.end(self.failure, None, attributes)
+        self.end(*self._outcome(), attributes)
         return self.failure != INCOMPLETE_RESPONSE
 
     def failed(self, exc: BaseException) -> None:
@@ -140,7 +152,7 @@ class Socket(Exchange):
         if not self.status and self.close_code is not None:
             attributes[CLIENT_DISCONNECTED] = True
         if gone:
-            self.end(self.failure, None, attributes)
+            self.end(*self._outcome(), attributes)
         elif is_cancellation(exc):
             if self.close_code is None:
                 attributes[CANCELLED] = True
@@ -150,3 +162,13 @@ class Socket(Exchange):
             if not self.status and self.close_code is None:
                 self.status = 500
             self.end(error_type(exc), exc, attributes)
+
+
+def _blames_client(code: int) -> bool:
+    """Does an application that closes with this code say that the client is at fault?
+
+    Falcon makes it of an HTTP status by adding 3000, Litestar by adding 4000.
+    """
+    if code >= 3000:
+        return not 500 <= code % 1000 <= 599
+    return code not in (_NORMAL, _INTERNAL_ERROR)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import struct
 from binascii import unhexlify
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags
 
 from ._tracestate import format_tracestate, parse_tracestate
 
@@ -31,30 +31,19 @@ _unpack = struct.Struct(">B16sQB").unpack
 _to_int = int.from_bytes
 
 
-def _remote_constructor() -> Callable[[int, int, TraceFlags, TraceState], SpanContext]:
-    """What makes a remote `SpanContext` from ids that are known to be valid.
-
-    The class is a tuple whose constructor checks the ids again: a quarter of the cost of reading a header. Where a
-    tuple made here is not what the constructor makes (another version of the API), the constructor is called.
-    """
-
-    def checked(trace_id: int, span_id: int, flags: TraceFlags, state: TraceState) -> SpanContext:
-        return SpanContext(trace_id, span_id, True, flags, state)
-
-    make = tuple.__new__
-
-    def unchecked(trace_id: int, span_id: int, flags: TraceFlags, state: TraceState) -> SpanContext:
-        return make(SpanContext, (trace_id, span_id, True, flags, state, True))
-
-    sample = (1, 2, _FLAGS[1], DEFAULT_TRACE_STATE)
+def _is_plain_tuple() -> bool:
+    """Is a `SpanContext` that is made as the tuple it is the same as one that its constructor makes?"""
+    constructed = SpanContext(1, 2, True, _FLAGS[1], DEFAULT_TRACE_STATE)
     try:
-        same = tuple(unchecked(*sample)) == tuple(checked(*sample)) and unchecked(*sample).is_valid
+        made = tuple.__new__(SpanContext, (1, 2, True, _FLAGS[1], DEFAULT_TRACE_STATE, True))
     except TypeError:
-        same = False
-    return unchecked if same else checked
+        return False
+    return tuple(made) == tuple(constructed) and made.is_valid
 
 
-_remote = _remote_constructor()
+# The constructor checks the ids again, which is a quarter of the cost of reading a header.
+_UNCHECKED = _is_plain_tuple()
+_new = tuple.__new__
 
 # 3.2.2: version "-" trace-id "-" parent-id "-" trace-flags, then what only a later version may add (3.2.4).
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^,]*)?", re.DOTALL)
@@ -94,10 +83,10 @@ def read_span_context(traceparent: bytes, tracestate: Sequence[bytes] = ()) -> S
             return None
         trace_id = _to_int(trace_id_bytes, "big")
         if version == 0 and trace_id and span_id:
-            flags = _FLAGS[flag_bits]
-            if tracestate:
-                return _remote(trace_id, span_id, flags, parse_tracestate(tracestate))
-            return _remote(trace_id, span_id, flags, DEFAULT_TRACE_STATE)
+            state = parse_tracestate(tracestate) if tracestate else DEFAULT_TRACE_STATE
+            if _UNCHECKED:
+                return _new(SpanContext, (trace_id, span_id, True, _FLAGS[flag_bits], state, True))
+            return SpanContext(trace_id, span_id, True, _FLAGS[flag_bits], state)
     parsed = parse_traceparent(traceparent)
     if parsed is None:
         return None

@@ -19,6 +19,7 @@ from opentelemetry.trace import get_current_span
 from ._flush import Flushable, flushable
 from ._inbound import Inbound, close
 from ._lifespan import serve_lifespan
+from ._options import application
 from ._origin import leave
 from ._types import ASGIApp, Message, Receive, Scope, Send
 
@@ -81,7 +82,7 @@ class TraceMiddleware:
         metrics: str | Iterable[str] = ("http.server.request.duration",),
         websocket: str = "connection",
     ) -> None:
-        self.app = app
+        self.app = application(app)
         self._meter_provider = meter_provider
         self._inbound = Inbound(
             tracer_provider=tracer_provider,

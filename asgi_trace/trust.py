@@ -13,10 +13,12 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Any
 
 from ._guard import Guard
+from ._options import plain_function, texts
 from ._types import Scope
 
 __all__ = ["Destinations", "Networks", "caller_policy"]
 
+_NETWORKS = "networks like '10.0.0.0/8' or '::1'"
 _LONGEST_ADDRESS = 64  # an IPv6 address with a zone id; longer text is no address and must not fill the cache
 
 
@@ -27,8 +29,7 @@ class Networks:
     """
 
     def __init__(self, networks: str | Iterable[str], *, option: str) -> None:
-        texts = (networks,) if isinstance(networks, str) else tuple(networks)
-        self._networks = tuple(_network(text, option) for text in texts)
+        self._networks = tuple(_network(text, option) for text in texts(option, networks, _NETWORKS))
         self._known = lru_cache(maxsize=1024)(self._covers)
 
     def __bool__(self) -> bool:
@@ -50,8 +51,8 @@ class Networks:
 def _network(text: str, option: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text)
-    except (ValueError, TypeError) as exc:
-        raise ValueError(f"{option}: {text!r} is no network ({exc}); write it like '10.0.0.0/8' or '::1'") from None
+    except ValueError as exc:
+        raise ValueError(f"{option}: {text!r} is no network ({exc}); write {_NETWORKS}") from None
 
 
 def caller_policy(trust: bool | str | Iterable[str] | Callable[[Scope], bool]) -> Callable[[Scope], bool] | None:
@@ -65,7 +66,7 @@ def caller_policy(trust: bool | str | Iterable[str] | Callable[[Scope], bool]) -
     if trust is False:
         return lambda scope: False
     if callable(trust):
-        return _guarded(trust)
+        return _guarded(plain_function("trust", trust))
     networks = Networks(trust, option="trust")
     return lambda scope: bool(scope.get("client")) and scope["client"][0] in networks
 

@@ -3,18 +3,20 @@
 Nothing is matched again and nothing is imported: a framework that is in use has left its objects in the scope, and
 they are read by name (`route`, `endpoint`, `app_root_path`, `path_template`). What is not understood has no route; a
 concrete path never stands in for one (semantic conventions, `http.route`). Frameworks that write nothing have an
-adapter each, in a module beside this one, which reports the template from the framework's own hook.
+adapter each, in a module beside this one, which reports the template from the framework's own hook; it also reports the
+exceptions that the framework answers itself, with `report_exception()`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from .._current import report_exception
 from .._types import Scope
 from ._litestar import mount_path
 from ._mounts import REST, Matched, application_root, matched
 
-__all__ = ["full_template", "read_route"]
+__all__ = ["full_template", "read_route", "report_exception"]
 
 
 def read_route(scope: Scope, root_path_before: str) -> str | None:

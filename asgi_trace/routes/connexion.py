@@ -1,5 +1,7 @@
 """Connexion: the path of the operation in the specification, from a middleware behind Connexion's own routing.
 
+A second middleware, inside of the one that answers exceptions, reports those.
+
 app = connexion.AsyncApp(__name__)
 trace_routes(app)
 app.add_api("openapi.yaml")
@@ -13,6 +15,7 @@ from connexion import AsyncApp, FlaskApp  # type: ignore[import-untyped]
 from connexion.middleware import ConnexionMiddleware, MiddlewarePosition  # type: ignore[import-untyped]
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware  # type: ignore[import-untyped]
 
+from .._current import report_exception
 from .._types import ASGIApp, Receive, Scope, Send
 from ._report import report
 
@@ -22,8 +25,11 @@ __all__ = ["trace_routes"]
 def trace_routes(app: AsyncApp | FlaskApp | ConnexionMiddleware) -> None:
     """Report the route of each operation, base path included: `/api/orders/{id}`.
 
+    An exception that Connexion answers with a 5xx is recorded on the request's span.
+
     Call it once, before the application starts. A request without an operation (404, 405) has no route.
     """
+    app.add_middleware(_ReportExceptions, MiddlewarePosition.BEFORE_SWAGGER)
     app.add_middleware(_TraceOperations, MiddlewarePosition.BEFORE_SECURITY)
 
 
@@ -48,3 +54,17 @@ class _TraceOperations(RoutedMiddleware[_Operations]):  # type: ignore[misc]
     """Connexion calls it with the operation id that it has found."""
 
     api_cls = _Operations
+
+
+class _ReportExceptions:
+    """Stands where every exception passes that Connexion's error handlers answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception as exc:
+            report_exception(exc)
+            raise

@@ -1,6 +1,7 @@
-"""Falcon: the URI template of the resource that was found.
+"""Falcon: the URI template of the resource that was found, and the exceptions that Falcon answers itself.
 
     app = falcon.asgi.App(middleware=[TraceRoutes()])
+    app.set_error_reporter(report_error)  # Falcon 4.4 and later
 
 Falcon matches the whole path, `root_path` included, so its templates are complete as they are.
 """
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from falcon import HTTPError, HTTPStatus
 from falcon.asgi import Request
 
-from .._current import set_route
+from .._current import report_exception, set_route
 
-__all__ = ["TraceRoutes"]
+__all__ = ["TraceRoutes", "report_error"]
 
 
 class TraceRoutes:
@@ -29,3 +31,12 @@ class TraceRoutes:
     async def process_resource_ws(self, req: Request, *_: Any) -> None:
         """Falcon has found the resource of a websocket."""
         set_route(req.uri_template or "")
+
+
+def report_error(req: Request, error: Exception, params: dict[str, Any], handled: bool) -> None:
+    """Error reporter that records an exception on the request's span when it is answered with a 5xx.
+
+    It changes nothing about how the application answers. An application has one reporter: one of your own calls this.
+    """
+    if not isinstance(error, (HTTPError, HTTPStatus)) or error.status_code >= 500:
+        report_exception(error)
