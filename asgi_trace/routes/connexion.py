@@ -29,7 +29,7 @@ def trace_routes(app: AsyncApp | FlaskApp | ConnexionMiddleware) -> None:
 
     Call it once, before the application starts. A request without an operation (404, 405) has no route.
     """
-    app.add_middleware(_ReportExceptions, MiddlewarePosition.BEFORE_SWAGGER)
+    app.add_middleware(_ReportExceptions, MiddlewarePosition.BEFORE_ROUTING)
     app.add_middleware(_TraceOperations, MiddlewarePosition.BEFORE_SECURITY)
 
 

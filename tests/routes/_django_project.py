@@ -22,7 +22,9 @@ settings.configure(
 django.setup()
 
 from django.core.asgi import get_asgi_application  # type: ignore[import-untyped]  # noqa: E402
+from django.core.exceptions import PermissionDenied, SuspiciousOperation  # type: ignore[import-untyped]  # noqa: E402
 from django.http import (  # type: ignore[import-untyped]  # noqa: E402
+    Http404,
     HttpRequest,
     HttpResponse,
     StreamingHttpResponse,
@@ -45,6 +47,18 @@ def fails(request: HttpRequest) -> HttpResponse:
     raise ValueError("on purpose")
 
 
+async def fails_async(request: HttpRequest) -> HttpResponse:
+    raise ValueError("on purpose")
+
+
+def raises(request: HttpRequest, kind: str) -> HttpResponse:
+    raise {"http404": Http404, "denied": PermissionDenied, "suspicious": SuspiciousOperation}[kind]("not you")
+
+
+def answer_later(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("later", status=503)
+
+
 async def everywhere(request: HttpRequest) -> StreamingHttpResponse:
     async def stream() -> AsyncIterator[bytes]:
         places.note("stream")
@@ -65,12 +79,15 @@ urlpatterns: list[Any] = [
     path("get/<name>", require_GET(get_only)),
     path("shops/<shop>/", include([path("orders/<order>", item), re_path(r"^old/(?P<order>\d+)$", item)])),
     path("fails", fails),
+    path("fails/async", fails_async),
+    path("raises/<kind>", raises),
     path("everywhere", everywhere),
     path("everywhere/sync", everywhere_sync),
 ]
 
 try:
     from ninja import NinjaAPI, Router
+    from ninja.errors import HttpError
 except ImportError:
     NINJA = False
 else:
@@ -81,6 +98,30 @@ else:
     @api.get("/orders/{int:order}")
     def order(request: HttpRequest, order: int) -> dict[str, int]:
         return {"order": order}
+
+    @api.get("/fails")
+    def operation_fails(request: HttpRequest) -> None:
+        raise ValueError("on purpose")
+
+    @api.get("/refuses")
+    def operation_refuses(request: HttpRequest) -> None:
+        raise HttpError(409, "no")
+
+    @api.get("/handled")
+    def operation_handled(request: HttpRequest) -> None:
+        raise LookupError("not here")
+
+    @api.get("/expected")
+    def operation_expected(request: HttpRequest) -> None:
+        raise TimeoutError("too slow")
+
+    @api.exception_handler(TimeoutError)
+    def too_slow(request: HttpRequest, exc: Any) -> HttpResponse:
+        return api.create_response(request, {}, status=503)
+
+    @api.exception_handler(LookupError)
+    def not_here(request: HttpRequest, exc: Any) -> HttpResponse:
+        return api.create_response(request, {}, status=404)
 
     @customers.get("/{name}")
     async def customer(request: HttpRequest, name: str) -> dict[str, str]:

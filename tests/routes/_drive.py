@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import StatusCode, get_current_span
 
 from asgi_trace import TraceMiddleware
 from asgi_trace._types import Message
@@ -25,6 +25,9 @@ WS = "WEBSOCKET"
 
 Case: TypeAlias = tuple[str, str, int, "str | None"]
 """Path, method, the status that it is answered with (101 or 403 for a socket), and the route."""
+
+Failure: TypeAlias = tuple[str, str, int, "str | None", "str | None"]
+"""Path, method, status, and of the span error type and description; without a description it has no exception."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
 RANDOM_REQUESTS = pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.campaign)])
@@ -147,6 +150,42 @@ def check_under_uvicorn(app: Any, spans: CapturedSpans, cases: Sequence[Case]) -
             else:
                 assert server.get(path).status == status
     assert [described(span) for span in spans] == [expected(method, route) for _, method, _, route in cases]
+
+
+def check_failures(
+    app: Any, spans: CapturedSpans, failures: Sequence[Failure], *, plain: Any = None, start: Any = None
+) -> None:
+    """Ask for each: the span says why, once, and the answer is that of the application that nobody traces (`plain`)."""
+
+    async def ask_all(application: Any, lifespan: Any) -> list[Served]:
+        async with running(lifespan) if lifespan is not None else nullcontext():
+            return [await get(application, path, method) for path, method, *_ in failures]
+
+    served = run(ask_all(traced(app), start))
+    untraced = run(ask_all(app if plain is None else plain, None if start is None else plain or start))
+    seen = [
+        (path, method, status_of(answer), *_explained(span))
+        for (path, method, *_), answer, span in zip(failures, served, spans, strict=True)
+    ]
+    assert seen == [
+        (path, method, status, error, message, [] if message is None else [(error, message)])
+        for path, method, status, error, message in failures
+    ]
+    assert [_received(answer) for answer in served] == [_received(answer) for answer in untraced]
+    assert [answer.exception for answer in served] == [None] * len(failures)
+
+
+def _received(served: Served) -> list[Message]:
+    """The messages that reached the server; Sanic's headers are an iterator."""
+    return [{key: list(value) if key == "headers" else value for key, value in m.items()} for m in served.messages]
+
+
+def _explained(span: ReadableSpan) -> tuple[object, str | None, list[tuple[object, object]]]:
+    """Error type, description and recorded exceptions of a span, whose status must fit."""
+    error = (span.attributes or {}).get("error.type")
+    assert span.status.status_code is (StatusCode.UNSET if error is None else StatusCode.ERROR)
+    events = [event.attributes or {} for event in span.events]
+    return error, span.status.description, [(e["exception.type"], e["exception.message"]) for e in events]
 
 
 @asynccontextmanager

@@ -11,6 +11,8 @@ pytest.importorskip("blacksheep")
 
 from blacksheep import Application, Content, Response, Router, WebSocket, text
 from blacksheep.contents import StreamedContent
+from blacksheep.exceptions import Conflict, HTTPException
+from guardpost import AuthorizationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -19,7 +21,18 @@ from starlette.routing import Mount, Route
 from asgi_trace.routes.blacksheep import trace_routes
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import RANDOM_REQUESTS, WS, Case, Places, check, check_cardinality, check_places, traced
+from ._drive import (
+    RANDOM_REQUESTS,
+    WS,
+    Case,
+    Failure,
+    Places,
+    check,
+    check_cardinality,
+    check_failures,
+    check_places,
+    traced,
+)
 
 
 async def hello(request: Request) -> PlainTextResponse:
@@ -140,3 +153,65 @@ def test_the_span_is_current_everywhere(spans: CapturedSpans) -> None:
         },
         start=app,
     )
+
+
+EXCEPTIONS: dict[str, Exception] = {
+    "fails": ValueError("on purpose"),
+    "overloaded": KeyError("later"),
+    "handled": LookupError("not here"),
+    "conflict": Conflict("no"),
+    "unavailable": HTTPException(503, "later"),
+    "denied": AuthorizationError(),
+}
+
+
+def build_failing(*, adapter: bool, mounted: bool = True) -> Application:
+    app = Application(router=Router())
+
+    @app.router.get("/{kind}")
+    async def fails(kind: str) -> Response:
+        raise EXCEPTIONS[kind]
+
+    @app.router.ws("/{kind}")
+    async def socket(websocket: WebSocket, kind: str) -> None:
+        await websocket.accept()
+        raise EXCEPTIONS[kind]
+
+    @app.router.ws("/refused/{kind}")
+    async def refused(websocket: WebSocket, kind: str) -> None:
+        raise EXCEPTIONS[kind]
+
+    @app.exception_handler(LookupError)
+    async def not_here(self: Any, request: Any, exc: LookupError) -> Response:
+        return text("not here", 404)
+
+    @app.exception_handler(KeyError)
+    async def later(self: Any, request: Any, exc: KeyError) -> Response:
+        return text("later", 503)
+
+    if mounted:
+        app.mount("/below", build_failing(adapter=False, mounted=False))
+    if adapter:
+        trace_routes(app)
+    return app
+
+
+FAILURES: list[Failure] = [
+    ("/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/below/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/overloaded", "GET", 503, "KeyError", "'later'"),
+    ("/unavailable", "GET", 503, "blacksheep.exceptions.HTTPException", "later"),
+    ("/handled", "GET", 404, None, None),
+    ("/conflict", "GET", 409, None, None),
+    ("/one/two/three", "GET", 404, None, None),
+    ("/fails", WS, 101, "ValueError", "on purpose"),
+    ("/refused/fails", WS, 403, "ValueError", "on purpose"),
+    ("/refused/conflict", WS, 403, None, None),
+    ("/refused/denied", WS, 403, None, None),
+]
+
+
+def test_exceptions_that_blacksheep_answers(spans: CapturedSpans) -> None:
+    """An exception that becomes a 5xx or closes a socket is recorded; one that becomes a 4xx or a refusal is not."""
+    app, plain = build_failing(adapter=True), build_failing(adapter=False)
+    check_failures(app, spans, FAILURES, plain=plain, start=app)

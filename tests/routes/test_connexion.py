@@ -8,6 +8,8 @@ import pytest
 pytest.importorskip("connexion")
 
 import connexion  # type: ignore[import-untyped]
+from connexion.exceptions import ProblemException  # type: ignore[import-untyped]
+from connexion.lifecycle import ConnexionResponse  # type: ignore[import-untyped]
 from connexion.options import SwaggerUIOptions  # type: ignore[import-untyped]
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -18,10 +20,12 @@ from asgi_trace.testing import CapturedSpans
 from ._drive import (
     RANDOM_REQUESTS,
     Case,
+    Failure,
     Places,
     ask,
     check,
     check_cardinality,
+    check_failures,
     check_places,
     expected,
     name_and_route,
@@ -118,3 +122,52 @@ def test_the_span_is_current_everywhere(app: Any, spans: CapturedSpans) -> None:
     """Handlers and their threads run in the request's span."""
     requests = {("/api/orders/7", "GET"): {"handler", "thread"}, ("/api/customers/acme", "GET"): {"sync handler"}}
     check_places(app, spans, places, requests)
+
+
+async def fail(kind: str, **_: Any) -> None:
+    raise {
+        "fails": ValueError("on purpose"),
+        "overloaded": KeyError("later"),
+        "handled": LookupError("not here"),
+        "conflict": ProblemException(status=409, title="no"),
+    }[kind]
+
+
+def build_failing(kind: type[Any], *, adapter: bool) -> Any:
+    def not_here(request: Any, exc: Exception) -> Any:
+        return ConnexionResponse(status_code=404, body="not here")
+
+    async def later(request: Any, exc: Exception) -> Any:
+        return ConnexionResponse(status_code=503, body="later")
+
+    app = kind(__name__, swagger_ui_options=SwaggerUIOptions(swagger_ui=False))
+    if adapter:
+        trace_routes(app)
+    app.add_error_handler(LookupError, not_here)
+    app.add_error_handler(KeyError, later)
+    path = {"get": operation("fail", parameter("kind", "string"))}
+    app.add_api({**SPECIFICATION, "paths": {"/{kind}": path}})
+    return app
+
+
+FAILURES: list[Failure] = [
+    ("/api/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/api/overloaded", "GET", 503, "KeyError", "'later'"),
+    ("/api/handled", "GET", 404, None, None),
+    ("/api/conflict", "GET", 409, None, None),
+    ("/api/conflict", "POST", 405, None, None),
+    ("/missing", "GET", 404, None, None),
+]
+
+
+def test_exceptions_that_connexion_answers(spans: CapturedSpans) -> None:
+    """An exception that becomes a 5xx is recorded; one that becomes a 4xx is not."""
+    app, plain = (build_failing(connexion.AsyncApp, adapter=adapter) for adapter in (True, False))
+    check_failures(app, spans, FAILURES, plain=plain)
+
+
+def test_exceptions_of_its_flask_application(spans: CapturedSpans) -> None:
+    """They leave Flask and pass the same way."""
+    pytest.importorskip("a2wsgi")
+    app, plain = (build_failing(connexion.FlaskApp, adapter=adapter) for adapter in (True, False))
+    check_failures(app, spans, FAILURES, plain=plain)

@@ -18,9 +18,11 @@ from .._drive import http_scope
 from ._drive import (
     RANDOM_REQUESTS,
     Case,
+    Failure,
     ask,
     check,
     check_cardinality,
+    check_failures,
     check_places,
     check_under_uvicorn,
     expected,
@@ -157,3 +159,40 @@ def test_under_uvicorn(project: ModuleType, spans: CapturedSpans) -> None:
             ("/missing", "GET", 404, None),
         ],
     )
+
+
+FAILURES: list[Failure] = [
+    ("/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/fails/async", "GET", 500, "ValueError", "on purpose"),
+    ("/raises/http404", "GET", 404, None, None),
+    ("/raises/denied", "GET", 403, None, None),
+    ("/raises/suspicious", "GET", 400, None, None),
+    ("/missing", "GET", 404, None, None),
+]
+NINJA_FAILURES: list[Failure] = [
+    ("/api/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/api/refuses", "GET", 409, None, None),
+    ("/api/expected", "GET", 503, "503", None),
+    ("/api/handled", "GET", 404, None, None),
+    ("/api/orders/seven", "GET", 404, None, None),
+]
+
+
+def test_exceptions_that_django_answers(project: ModuleType, spans: CapturedSpans) -> None:
+    """An exception that becomes a 500 is recorded, from a thread too; those that Django answers with a 4xx are not."""
+    check_failures(project.application, spans, FAILURES)
+
+
+def test_exceptions_that_ninja_leaves_to_django(project: ModuleType, spans: CapturedSpans) -> None:
+    """An operation's exception is Django's; those that django-ninja or its handlers answer are none."""
+    pytest.importorskip("ninja")
+    check_failures(project.application, spans, NINJA_FAILURES)
+
+
+def test_the_handler_of_the_500(project: ModuleType, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `handler500` with an answer of its own leaves the exception known."""
+    from django.urls import clear_url_caches
+
+    monkeypatch.setattr(project, "handler500", project.answer_later, raising=False)
+    clear_url_caches()
+    check_failures(project.application, spans, [("/fails", "GET", 503, "ValueError", "on purpose")])

@@ -12,17 +12,19 @@ import falcon
 import falcon.asgi
 from falcon.util import sync_to_async
 
-from asgi_trace.routes.falcon import TraceRoutes
+from asgi_trace.routes.falcon import TraceRoutes, report_error
 from asgi_trace.testing import CapturedSpans
 
 from ._drive import (
     RANDOM_REQUESTS,
     WS,
     Case,
+    Failure,
     Places,
     ask,
     check,
     check_cardinality,
+    check_failures,
     check_places,
     expected,
     name_and_route,
@@ -142,3 +144,70 @@ def test_the_one_place_without_a_span(spans: CapturedSpans) -> None:
     with pytest.raises(AssertionError):
         check_places(app, spans, places, {("/", "POST"): {"sync_to_async"}})
     assert "sync_to_async" in places
+
+
+class Failing:
+    async def on_get(self, req: Any, resp: Any, kind: str) -> None:
+        raise await self.exception(kind)
+
+    async def on_websocket(self, req: Any, ws: Any, kind: str) -> None:
+        if not kind.startswith("refused-"):
+            await ws.accept()
+        raise await self.exception(kind.removeprefix("refused-"))
+
+    async def exception(self, kind: str) -> Exception:
+        return {
+            "fails": ValueError("on purpose"),
+            "overloaded": KeyError("later"),
+            "handled": LookupError("not here"),
+            "conflict": falcon.HTTPConflict(),
+            "status": falcon.HTTPStatus(204),
+            "unavailable": falcon.HTTPServiceUnavailable(title="Later"),
+        }[kind]
+
+
+def build_failing() -> Any:
+    async def not_here(req: Any, resp: Any, exc: Exception, params: Any, ws: Any = None) -> None:
+        if resp is None:
+            await ws.close(3404)
+        else:
+            resp.status, resp.text = 404, "not here"
+
+    async def later(req: Any, resp: Any, exc: Exception, params: Any) -> None:
+        resp.status, resp.text = 503, "later"
+
+    app = falcon.asgi.App(middleware=[TraceRoutes()])
+    app.add_route("/{kind}", Failing())
+    app.add_error_handler(LookupError, not_here)
+    app.add_error_handler(KeyError, later)
+    return app
+
+
+UNAVAILABLE = "<HTTPServiceUnavailable: 503 Service Unavailable>"
+FAILURES: list[Failure] = [
+    ("/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/overloaded", "GET", 503, "KeyError", "'later'"),
+    ("/unavailable", "GET", 503, "falcon.errors.HTTPServiceUnavailable", UNAVAILABLE),
+    ("/handled", "GET", 404, None, None),
+    ("/conflict", "GET", 409, None, None),
+    ("/status", "GET", 204, None, None),
+    ("/one/two", "GET", 404, None, None),
+    ("/fails", WS, 101, "ValueError", "on purpose"),
+    ("/handled", WS, 101, None, None),
+    ("/conflict", WS, 101, None, None),
+    ("/refused-fails", WS, 403, "ValueError", "on purpose"),
+    ("/refused-conflict", WS, 403, None, None),
+    ("/one/two", WS, 403, None, None),
+]
+
+
+def test_exceptions_that_falcon_answers(spans: CapturedSpans) -> None:
+    """An exception that becomes a 5xx or closes a socket as an error is recorded; one that becomes a 4xx is not."""
+    app = build_failing()
+    app.set_error_reporter(report_error)
+    check_failures(app, spans, FAILURES, plain=build_failing())
+
+
+def test_without_the_reporter(spans: CapturedSpans) -> None:
+    """The middleware alone cannot know the exception: its error type is the status code."""
+    check_failures(build_failing(), spans, [("/fails", "GET", 500, "500", None)])

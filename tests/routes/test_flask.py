@@ -10,7 +10,7 @@ pytest.importorskip("flask")
 pytest.importorskip("asgiref")
 
 from asgiref.wsgi import WsgiToAsgi
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask, Response, abort
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -21,10 +21,12 @@ from asgi_trace.testing import CapturedSpans
 from ._drive import (
     RANDOM_REQUESTS,
     Case,
+    Failure,
     Places,
     ask,
     check,
     check_cardinality,
+    check_failures,
     check_places,
     expected,
     name_and_route,
@@ -129,3 +131,64 @@ def test_the_span_is_current_everywhere(spans: CapturedSpans) -> None:
         return Response(stream())
 
     check_places(to_asgi(app), spans, places, {("/", "GET"): {"before_request", "endpoint", "stream"}})
+
+
+def build_failing(*, overloaded: bool = False) -> Flask:
+    app = Flask(__name__)
+
+    @app.get("/fails")
+    def fails() -> str:
+        raise ValueError("on purpose")
+
+    @app.get("/aborts/<int:status>")
+    def aborts(status: int) -> str:
+        abort(status)
+
+    @app.get("/handled")
+    def handled() -> str:
+        raise LookupError("not here")
+
+    @app.get("/expected")
+    def is_expected() -> str:
+        raise TimeoutError("too slow")
+
+    @app.errorhandler(TimeoutError)
+    def too_slow(exc: TimeoutError) -> tuple[str, int]:
+        return "too slow", 503
+
+    @app.errorhandler(LookupError)
+    def not_here(exc: LookupError) -> tuple[str, int]:
+        return "not here", 404
+
+    if overloaded:
+
+        @app.errorhandler(500)
+        def answer(exc: Exception) -> tuple[str, int]:
+            return "later", 503
+
+    return app
+
+
+FAILURES: list[Failure] = [
+    ("/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/aborts/403", "GET", 403, None, None),
+    ("/aborts/502", "GET", 502, "502", None),
+    ("/expected", "GET", 503, "503", None),
+    ("/handled", "GET", 404, None, None),
+    ("/missing", "GET", 404, None, None),
+]
+
+
+def test_exceptions_that_flask_answers(spans: CapturedSpans) -> None:
+    """An exception that becomes a 500, in a thread as it is, is recorded; one that the application handles is not."""
+    app = build_failing()
+    trace_routes(app)
+    check_failures(to_asgi(app), spans, FAILURES, plain=to_asgi(build_failing()))
+
+
+def test_the_handler_of_the_500(spans: CapturedSpans) -> None:
+    """An application's own answer for what it did not expect leaves the exception known."""
+    app = build_failing(overloaded=True)
+    trace_routes(app)
+    plain = to_asgi(build_failing(overloaded=True))
+    check_failures(to_asgi(app), spans, [("/fails", "GET", 503, "ValueError", "on purpose")], plain=plain)

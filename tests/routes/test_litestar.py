@@ -12,6 +12,7 @@ pytest.importorskip("litestar")
 from litestar import Controller, Litestar, Router, WebSocket, asgi, get, put, websocket
 from litestar.background_tasks import BackgroundTask, BackgroundTasks
 from litestar.di import Provide
+from litestar.exceptions import ClientException, NotAuthorizedException, WebSocketException
 from litestar.response import Response, Stream
 from litestar.static_files import create_static_files_router
 from litestar.types import Receive, Scope, Send
@@ -20,16 +21,19 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.routing import Router as StarletteRouter
 
+from asgi_trace.routes.litestar import report
 from asgi_trace.testing import CapturedSpans
 
 from ._drive import (
     RANDOM_REQUESTS,
     WS,
     Case,
+    Failure,
     Places,
     ask,
     check,
     check_cardinality,
+    check_failures,
     check_places,
     check_under_uvicorn,
     expected,
@@ -248,3 +252,64 @@ def test_under_uvicorn(app: Litestar, spans: CapturedSpans) -> None:
             ("/version/1/rooms/7", WS, 101, "/version/{version}/rooms/{room}"),
         ],
     )
+
+
+EXCEPTIONS: dict[str, Exception] = {
+    "fails": ValueError("on purpose"),
+    "overloaded": KeyError("later"),
+    "handled": LookupError("not here"),
+    "conflict": ClientException("no", status_code=409),
+    "denied": NotAuthorizedException("not you"),
+    "closes": WebSocketException(detail="not you", code=4403),
+}
+
+
+@get("/{kind:str}")
+async def fails(kind: str) -> None:
+    raise EXCEPTIONS[kind]
+
+
+@websocket("/socket/{kind:str}")
+async def failing_socket(socket: WebSocket[Any, Any, Any], kind: str) -> None:
+    await socket.accept()
+    raise EXCEPTIONS[kind]
+
+
+@websocket("/refused/{kind:str}")
+async def refused_socket(socket: WebSocket[Any, Any, Any], kind: str) -> None:
+    raise EXCEPTIONS[kind]
+
+
+def build_failing(**options: Any) -> Litestar:
+    def not_here(request: Any, exc: Exception) -> Response[str]:
+        return Response("not here", status_code=404)
+
+    def later(request: Any, exc: Exception) -> Response[str]:
+        return Response("later", status_code=503)
+
+    return Litestar(
+        [fails, failing_socket, refused_socket],
+        openapi_config=None,
+        exception_handlers={LookupError: not_here, KeyError: later},
+        **options,
+    )
+
+
+FAILURES: list[Failure] = [
+    ("/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/overloaded", "GET", 503, "KeyError", "'later'"),
+    ("/handled", "GET", 404, None, None),
+    ("/conflict", "GET", 409, None, None),
+    ("/one/two", "GET", 404, None, None),
+    ("/socket/fails", WS, 101, "ValueError", "on purpose"),
+    ("/socket/denied", WS, 101, None, None),
+    ("/socket/closes", WS, 101, None, None),
+    ("/refused/fails", WS, 403, "ValueError", "on purpose"),
+    ("/refused/denied", WS, 403, None, None),
+    ("/missing/one/two", WS, 403, None, None),
+]
+
+
+def test_exceptions_that_litestar_answers(spans: CapturedSpans) -> None:
+    """With `after_exception=[report]` what becomes a 5xx or closes a socket is recorded; what becomes a 4xx is not."""
+    check_failures(build_failing(after_exception=[report]), spans, FAILURES, plain=build_failing())

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("quart")
 
-from quart import Blueprint, Quart, Response, websocket
+from quart import Blueprint, Quart, Response, abort, websocket
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -19,10 +19,12 @@ from ._drive import (
     RANDOM_REQUESTS,
     WS,
     Case,
+    Failure,
     Places,
     ask,
     check,
     check_cardinality,
+    check_failures,
     check_places,
     check_under_uvicorn,
     expected,
@@ -177,4 +179,83 @@ def test_under_uvicorn(app: Quart, spans: CapturedSpans) -> None:
             ("/missing", "GET", 404, None),
             ("/shops/acme/rooms/7", WS, 101, "/shops/<shop>/rooms/<room>"),
         ],
+    )
+
+
+def build_failing(*, overloaded: bool = False) -> Quart:
+    app = Quart(__name__)
+
+    @app.get("/fails")
+    async def fails() -> str:
+        raise ValueError("on purpose")
+
+    @app.get("/fails/sync")
+    def fails_sync() -> str:
+        raise ValueError("on purpose")
+
+    @app.get("/aborts/<int:status>")
+    async def aborts(status: int) -> str:
+        abort(status)
+
+    @app.get("/handled")
+    async def handled() -> str:
+        raise LookupError("not here")
+
+    @app.websocket("/socket")
+    async def socket() -> None:
+        await websocket.accept()
+        raise ValueError("on purpose")
+
+    @app.websocket("/refused")
+    async def refused() -> None:
+        raise ValueError("on purpose")
+
+    @app.get("/expected")
+    async def is_expected() -> str:
+        raise TimeoutError("too slow")
+
+    @app.errorhandler(TimeoutError)
+    async def too_slow(exc: TimeoutError) -> tuple[str, int]:
+        return "too slow", 503
+
+    @app.errorhandler(LookupError)
+    async def not_here(exc: LookupError) -> tuple[str, int]:
+        return "not here", 404
+
+    if overloaded:
+
+        @app.errorhandler(500)
+        async def answer(exc: Exception) -> tuple[str, int]:
+            return "later", 503
+
+    return app
+
+
+FAILURES: list[Failure] = [
+    ("/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/fails/sync", "GET", 500, "ValueError", "on purpose"),
+    ("/aborts/403", "GET", 403, None, None),
+    ("/aborts/502", "GET", 502, "502", None),
+    ("/expected", "GET", 503, "503", None),
+    ("/handled", "GET", 404, None, None),
+    ("/missing", "GET", 404, None, None),
+    ("/socket", WS, 101, "ValueError", "on purpose"),
+    ("/refused", WS, 403, "ValueError", "on purpose"),
+    ("/missing", WS, 403, None, None),
+]
+
+
+def test_exceptions_that_quart_answers(spans: CapturedSpans) -> None:
+    """An exception that becomes a 500 or closes a socket is recorded; one that the application handles is not."""
+    app = build_failing()
+    trace_routes(app)
+    check_failures(app, spans, FAILURES, plain=build_failing())
+
+
+def test_the_handler_of_the_500(spans: CapturedSpans) -> None:
+    """An application's own answer for what it did not expect leaves the exception known."""
+    app = build_failing(overloaded=True)
+    trace_routes(app)
+    check_failures(
+        app, spans, [("/fails", "GET", 503, "ValueError", "on purpose")], plain=build_failing(overloaded=True)
     )

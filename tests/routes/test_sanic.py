@@ -10,12 +10,24 @@ import pytest
 pytest.importorskip("sanic")
 
 from sanic import Blueprint, Sanic
+from sanic.exceptions import Forbidden, ServiceUnavailable
 from sanic.response import HTTPResponse, text
 
 from asgi_trace.routes.sanic import trace_routes
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import RANDOM_REQUESTS, WS, Case, Places, check, check_cardinality, check_places, traced
+from ._drive import (
+    RANDOM_REQUESTS,
+    WS,
+    Case,
+    Failure,
+    Places,
+    check,
+    check_cardinality,
+    check_failures,
+    check_places,
+    traced,
+)
 
 _names = (f"app{number}" for number in itertools.count())
 
@@ -123,3 +135,63 @@ def test_the_span_is_current_everywhere(spans: CapturedSpans) -> None:
         },
         start=app,
     )
+
+
+def build_failing() -> Any:
+    app = new_app()
+
+    async def fails(request: Any) -> HTTPResponse:
+        raise ValueError("on purpose")
+
+    async def overloaded(request: Any) -> HTTPResponse:
+        raise KeyError("later")
+
+    async def handled(request: Any) -> HTTPResponse:
+        raise LookupError("not here")
+
+    async def forbidden(request: Any) -> HTTPResponse:
+        raise Forbidden("not you")
+
+    async def unavailable(request: Any) -> HTTPResponse:
+        raise ServiceUnavailable("later")
+
+    async def breaks_off(request: Any) -> None:
+        response = await request.respond(content_type="text/plain")
+        await response.send("x")
+        raise ValueError("on purpose")
+
+    async def socket(request: Any, ws: Any) -> None:
+        raise ValueError("on purpose")
+
+    async def not_here(request: Any, exc: Exception) -> HTTPResponse:
+        return text("not here", status=404)
+
+    async def later(request: Any, exc: Exception) -> HTTPResponse:
+        return text("later", status=503)
+
+    for handler in (fails, overloaded, handled, forbidden, unavailable, breaks_off):
+        app.add_route(handler, f"/{handler.__name__}")
+    app.add_websocket_route(socket, "/socket")
+    app.error_handler.add(LookupError, not_here)
+    app.error_handler.add(KeyError, later)
+    return app
+
+
+FAILURES: list[Failure] = [
+    ("/fails", "GET", 500, "ValueError", "on purpose"),
+    ("/overloaded", "GET", 503, "KeyError", "'later'"),
+    ("/unavailable", "GET", 503, "sanic.exceptions.ServiceUnavailable", "later"),
+    ("/breaks_off", "GET", 200, "ValueError", "on purpose"),
+    ("/handled", "GET", 404, None, None),
+    ("/forbidden", "GET", 403, None, None),
+    ("/missing", "GET", 404, None, None),
+    ("/socket", WS, 101, "ValueError", "on purpose"),
+    ("/missing", WS, 404, None, None),
+]
+
+
+def test_exceptions_that_sanic_answers(spans: CapturedSpans) -> None:
+    """An exception that becomes a 5xx, or breaks a stream or socket off, is recorded; one that becomes a 4xx is not."""
+    app = build_failing()
+    trace_routes(app)
+    check_failures(app, spans, FAILURES, plain=build_failing(), start=app)
