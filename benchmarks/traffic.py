@@ -1,0 +1,334 @@
+"""The traffic of a row: applications, requests as a server or a client makes them, and how one is driven.
+
+Every request is as fresh as on a real server: its own scope, its own header bytes (so no hash is remembered), its own
+response messages, its own `contextvars` context, and one of 64 callers. Nothing suspends, so a request is one
+`coroutine.send(None)` and the event loop costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from . import cases
+from .cases import Case
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Unit = Callable[[int], Coroutine[Any, Any, None]]
+
+CLIENT_URL = "http://orders.internal:8080/items/42?page=2"
+
+_CALLERS = 64
+_BROWSER = (
+    (b"host", b"api.example.com"),
+    (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    (b"accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+)
+_NO_TRACE = (b"accept-encoding", b"gzip, deflate, br, zstd")
+_PROXIES = (
+    (b"accept-language", b"en-GB,en;q=0.8,de;q=0.5,fr;q=0.3"),
+    (b"cookie", b"session=6f1ed002ab5595859014ebf0951522d9; theme=dark; consent=necessary; _ga=GA1.2.1.1700000000"),
+    (b"sec-fetch-dest", b"document"),
+    (b"sec-fetch-mode", b"navigate"),
+    (b"sec-fetch-site", b"same-origin"),
+    (b"sec-fetch-user", b"?1"),
+    (b"upgrade-insecure-requests", b"1"),
+    (b"referer", b"https://shop.example.com/orders?page=1"),
+    (b"cache-control", b"no-cache"),
+    (b"pragma", b"no-cache"),
+    (b"dnt", b"1"),
+    (b"x-forwarded-for", b"203.0.113.7, 10.1.2.3"),
+    (b"x-forwarded-proto", b"https"),
+    (b"x-forwarded-host", b"api.example.com"),
+    (b"x-forwarded-port", b"443"),
+    (b"x-real-ip", b"203.0.113.7"),
+    (b"x-request-id", b"b7ad6b71-6920-4331-8f3c-0f5a3c6b0d11"),
+    (b"via", b"1.1 varnish, 1.1 edge-cache"),
+    (b"if-none-match", b'"33a64df551425fcc55e4d42a148795d9f25f89d4"'),
+)
+
+
+class ApplicationError(RuntimeError):
+    """What the application of the row `exception` raises."""
+
+
+class TraceHeader(Protocol):
+    """How a peer's callers write their context: a header for a trace, a span and a sampling decision."""
+
+    def __call__(self, trace_id: str, span_id: str, sampled: bool) -> tuple[bytes, bytes]:
+        """The header line."""
+
+
+def traceparent(trace_id: str, span_id: str, sampled: bool) -> tuple[bytes, bytes]:
+    """The header of W3C Trace Context."""
+    return b"traceparent", f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}".encode()
+
+
+# --- applications ---
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with five bytes: the application of most rows."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"5")],
+        }
+    )
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with a thousand chunks."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    for _ in range(cases.MESSAGES - 1):
+        await send({"type": "http.response.body", "body": b"chunk of a response", "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send every message of a WebSocket back."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+    """Raise before the response starts."""
+    raise ApplicationError("the order cannot be found")
+
+
+class Gate:
+    """An application whose requests stay in flight until the gate opens."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+
+    def open(self) -> None:
+        """Let every request finish."""
+        self._open.set()
+
+    def close(self) -> None:
+        """Hold every request that comes from now on."""
+        self._open.clear()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait, then answer."""
+        await self._open.wait()
+        await hello(scope, receive, send)
+
+
+gate = Gate()
+"""The application of the rows `in-flight`."""
+
+_RAW: dict[str, App] = {cases.STREAM: stream, cases.WEBSOCKET: echo, cases.EXCEPTION: fail, cases.IN_FLIGHT: gate}
+
+
+def application(case: Case, **options: Any) -> App:
+    """A new application of that shape; `options` reach FastAPI's constructor."""
+    if case.routes:
+        return _fastapi(case.routes, **options)
+    if case.shape == cases.STARLETTE:
+        return _starlette()
+    return _RAW.get(case.shape, hello)
+
+
+def _starlette() -> App:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
+    from starlette.routing import Route
+
+    async def item(request: Request) -> Response:
+        return PlainTextResponse("hello")
+
+    return Starlette(routes=[Route("/items/{item_id}", item)])
+
+
+_fastapi_routes: dict[int, list[Any]] = {}
+
+
+def _fastapi(routes: int, **options: Any) -> App:
+    """A FastAPI application whose last route answers; the routes are shared, since a thousand take long to make."""
+    from fastapi import FastAPI
+
+    if routes not in _fastapi_routes:
+        first = FastAPI(openapi_url=None)
+        for number in reversed(range(routes)):
+            first.get(f"/{'items' if number == 0 else f'items{number}'}/{{item_id}}")(_item)
+        _fastapi_routes[routes] = list(first.routes)
+    return FastAPI(openapi_url=None, routes=_fastapi_routes[routes], **options)
+
+
+async def _item(item_id: int) -> dict[str, int]:
+    return {"id": item_id}
+
+
+# --- requests to a server ---
+
+
+class Requests:
+    """Makes the units of one server row: `requests(n)` is the coroutine of the n-th one."""
+
+    def __init__(self, case: Case, app: App, header: TraceHeader = traceparent) -> None:
+        self._app = app
+        self._headers = [_template(case, header, caller) for caller in range(_CALLERS)]
+        self._websocket = case.shape == cases.WEBSOCKET
+
+    def __call__(self, number: int) -> Coroutine[Any, Any, None]:
+        headers = [(bytes(name), bytes(value)) for name, value in self._headers[number % _CALLERS]]
+        return self._socket(headers) if self._websocket else self._http(headers)
+
+    async def _http(self, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._app(_scope("http", headers), _receive, _send)
+
+    async def _socket(self, headers: list[tuple[bytes, bytes]]) -> None:
+        messages = _socket_messages()
+
+        async def receive() -> Message:
+            return next(messages)
+
+        await self._app(_scope("websocket", headers), receive, _send)
+
+
+def _template(case: Case, header: TraceHeader, caller: int) -> list[tuple[bytearray, bytearray]]:
+    if case.state in (cases.SAMPLED, cases.UNSAMPLED):
+        trace_id, span_id = f"{0x4BF92F3577B34DA6A3CE929D0E0E4736 + caller:032x}", f"{0x00F067AA0BA902B7 + caller:016x}"
+        last = header(trace_id, span_id, case.state == cases.SAMPLED)
+    else:
+        last = _NO_TRACE
+    lines = [*_BROWSER, last]
+    if case.shape == cases.HEADERS:
+        lines = [*_BROWSER, *_PROXIES, *((b"x-app-%d" % number, b"value %d" % number) for number in range(17)), last]
+    return [(bytearray(name), bytearray(value)) for name, value in lines]
+
+
+def _scope(kind: str, headers: list[tuple[bytes, bytes]]) -> Scope:
+    scope: Scope = {
+        "type": kind,
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": ("203.0.113.7", 51123),
+        "scheme": "http" if kind == "http" else "ws",
+        "root_path": "",
+        "path": "/items/42",
+        "raw_path": b"/items/42",
+        "query_string": b"page=2",
+        "headers": headers,
+        "state": {},
+    }
+    if kind == "http":
+        scope["method"] = "GET"
+    else:
+        scope["subprotocols"] = []
+    return scope
+
+
+async def _receive() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _send(message: Message) -> None:
+    return None
+
+
+def _socket_messages() -> Iterator[Message]:
+    yield {"type": "websocket.connect"}
+    for _ in range(cases.MESSAGES // 2):
+        yield {"type": "websocket.receive", "text": "hello"}
+    yield {"type": "websocket.disconnect", "code": 1000}
+
+
+# --- requests of a client ---
+
+
+def mock_transport(case: Case) -> Any:
+    """httpx's own MockTransport, which answers with five bytes, at once or as a stream."""
+    import httpx
+
+    class Body(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            yield b"hello"
+
+    def answer(request: Any) -> Any:
+        return httpx.Response(200, content=b"hello")
+
+    def answer_streamed(request: Any) -> Any:
+        return httpx.Response(200, stream=Body())
+
+    return httpx.MockTransport(answer_streamed if case.shape == cases.GET_STREAMED else answer)
+
+
+def calls_of_transport(transport: Any) -> Unit:
+    """Units that hand a new request to a transport and read the response; the request is made with the unit."""
+    import httpx
+
+    async def call(request: Any) -> None:
+        response = await transport.handle_async_request(request)
+        await response.aread()
+
+    return lambda number: call(httpx.Request("GET", CLIENT_URL))
+
+
+def calls_of_client(client: Any) -> Unit:
+    """Units that are one `client.get` each."""
+
+    async def call(number: int) -> None:
+        await client.get(CLIENT_URL)
+
+    return call
+
+
+# --- driving ---
+
+
+def drive(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that never suspends. Raises RuntimeError for one that does."""
+    try:
+        coroutine.send(None)
+    except (StopIteration, ApplicationError):
+        return
+    coroutine.close()
+    raise RuntimeError("suspended: this row can be driven by an event loop only")
+
+
+class Runner:
+    """Runs units of one row for one peer, each in its own context below `surroundings` (a parent span, say).
+
+    `ahead`: the units are made before the clock starts, for rows whose making is no part of what is measured.
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        surroundings: Callable[[], AbstractContextManager[object]] = nullcontext,
+        ahead: bool = False,
+    ) -> None:
+        self._unit = unit
+        self._surroundings = surroundings
+        self._ahead = ahead
+
+    def run(self, numbers: Iterable[int], clock: Callable[[], float]) -> float:
+        """Run the units of those numbers; return what the clock went on by."""
+        context = contextvars.copy_context()
+        surroundings = self._surroundings()
+        context.run(surroundings.__enter__)
+        units: Iterable[Coroutine[Any, Any, None]] = map(self._unit, numbers)
+        if self._ahead:
+            units = list(units)
+        started = clock()
+        for coroutine in units:
+            context.copy().run(drive, coroutine)
+        spent = clock() - started
+        context.run(surroundings.__exit__, None, None, None)
+        return spent

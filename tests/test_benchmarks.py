@@ -1,0 +1,319 @@
+"""The benchmarks' own machinery: names, drivers, tables, promises and the gate. No figure is measured here."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx")
+
+from benchmarks import __main__ as command
+from benchmarks import cases, chart, environments, gate, report, table, targets
+from benchmarks.cases import Case
+from benchmarks.clocks import instructions, memory
+from benchmarks.peers import BARE, OURS, Peer, every, provider
+from benchmarks.progress import Progress
+from benchmarks.results import COLD, HOT, INSTRUCTIONS, EndToEnd, Measurement, Results, ratio
+from benchmarks.traffic import Requests, drive
+
+DRIVEN = [case for case in cases.CASES if case.shape not in (cases.IN_FLIGHT, "fastapi-1000")]
+
+
+def results(ours: float = 20.0) -> Results:
+    """A run as `--json` keeps it."""
+    row = f"server/{cases.BARE}/{cases.SAMPLED}"
+    return Results(
+        meta={
+            "date": "2026-11-23",
+            "machine": {"python": "CPython 3.11"},
+            "versions": {"starlette": "1.0"},
+            "rounds": 3,
+        },
+        measurements=[
+            Measurement(clock, row, peer, 2.0, [over - 1, over, over + 1])
+            for clock in (HOT, COLD)
+            for peer, over in (("asgi-trace", ours), ("starlette", 60.0), ("contrib", 120.0))
+        ]
+        + [Measurement(INSTRUCTIONS, row, "asgi-trace", 28_000, [250_000.0], {"frames": 30})],
+        end_to_end=[
+            EndToEnd("bare", 0.0, "null", 28_000.0, 34.0, 0.5, 34.0, 0.0, 0.0, 0.0),
+            EndToEnd("asgi-trace", 1.0, "grpc", 7_000.0, 101.5, 2.0, 60.0, 38.0, 3.5, 1.0),
+        ],
+    )
+
+
+@pytest.mark.parametrize("case", DRIVEN, ids=lambda case: case.name)
+def test_every_row_runs_for_us_and_for_the_bare_application(case: Case) -> None:
+    """Every row runs one unit in this process, without suspending, for us and for the bare application."""
+    for peer in (OURS, BARE):
+        assert peer.measures(case)
+        assert peer.runner(case).run(range(2), lambda: 1.0) == 0.0
+
+
+def test_a_thousand_routes_are_built_and_the_last_one_answers() -> None:
+    """The row with a thousand routes reaches an endpoint."""
+    case = cases.parse("server/fastapi-1000/sampled")
+    sent: list[object] = []
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    app = BARE.server(case)
+    requests = Requests(case, lambda scope, receive, _: app(scope, receive, send))
+    drive(requests(0))
+    assert [message["status"] for message in sent if "status" in message] == [200]  # type: ignore[operator, index]
+
+
+@pytest.mark.parametrize(
+    ("state", "spans"), [("sampled", 1), ("no-parent", 1), ("unsampled", 0), ("excluded", 0), ("no-provider", 0)]
+)
+def test_each_state_records_what_it_says(monkeypatch: pytest.MonkeyPatch, state: str, spans: int) -> None:
+    """A row records one span where its name says so, and none elsewhere."""
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+    ended: list[ReadableSpan] = []
+
+    class Counting(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            ended.append(span)
+
+    provider.cache_clear()
+    provider().add_span_processor(Counting())
+    OURS.runner(cases.parse(f"server/starlette/{state}")).run(range(3), lambda: 0.0)
+    provider.cache_clear()
+    assert len(ended) == 3 * spans
+    assert {span.attributes["http.route"] for span in ended if span.attributes} == (
+        {"/items/{item_id}"} if spans else set()
+    )
+
+
+def test_every_request_is_fresh() -> None:
+    """Two requests share neither scope nor header bytes, so nothing a middleware keeps can speed the next one up."""
+    scopes = []
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        scopes.append(scope)
+
+    requests = Requests(cases.parse("server/headers-40/sampled"), app)
+    drive(requests(0))
+    drive(requests(1))
+    first, second = scopes
+    assert len(first["headers"]) == 40  # type: ignore[index]
+    assert first["headers"][0][0] is not second["headers"][0][0]  # type: ignore[index]
+    assert first["headers"][-1] != second["headers"][-1]  # type: ignore[index]
+
+
+def test_a_suspending_unit_is_refused() -> None:
+    """A coroutine that waits for something cannot be driven without an event loop, and says so."""
+    import asyncio
+
+    with pytest.raises(RuntimeError, match="suspended"):
+        drive(asyncio.sleep(0, None))
+
+
+def test_requests_in_flight_are_weighed() -> None:
+    """The memory clock finds that a request in flight holds something."""
+    import asyncio
+
+    found = asyncio.run(memory.bytes_in_flight(OURS, cases.parse("server/in-flight/sampled"), 2_000))
+    assert found > 500
+
+
+def test_rows_are_found_by_glob() -> None:
+    """A pattern with a wildcard matches a whole name; a word is found anywhere in it."""
+    assert [case.name for case in cases.matching("client/get/*")] == [
+        "client/get/no-provider",
+        "client/get/unsampled",
+        "client/get/sampled",
+    ]
+    assert {case.shape for case in cases.matching("fastapi")} == set(cases.ROUTES)
+    assert {cases.parse(name).name for name in cases.QUICK} == cases.QUICK
+
+
+def test_the_command_line_parses() -> None:
+    """Every command and option is understood, and a wrong one is refused."""
+    options = command.arguments().parse_args(
+        ["--quick", "--case", "server/bare/*", "--json", "-", "--rounds", "3", "--clock", "hot"]
+    )
+    assert (options.quick, options.case, options.json, options.rounds, options.clock) == (
+        True,
+        ["server/bare/*"],
+        "-",
+        3,
+        ["hot"],
+    )
+    assert command.arguments().parse_args(["gate", "--update"]).update
+    assert command.arguments().parse_args(["report", "--from", "run.json"]).source == "run.json"
+    assert command.arguments().parse_args(["install-peers", "sentry"]).names == ["sentry"]
+    with pytest.raises(SystemExit):
+        command.arguments().parse_args(["--rounds", "0"])
+
+
+def test_a_run_survives_its_file() -> None:
+    """What `--json` keeps is read back as it was."""
+    assert Results.from_json(results().to_json()) == results()
+
+
+def test_ratios_are_paired_by_round() -> None:
+    """A round that was slow for everybody does not widen the spread of a ratio."""
+    ours = Measurement(HOT, "row", "asgi-trace", 2.0, [10.0, 20.0, 10.0])
+    peer = Measurement(HOT, "row", "contrib", 2.0, [50.0, 100.0, 50.0])
+    assert ratio(peer, ours) == (5.0, 0.0)
+    assert ratio(peer, Measurement(HOT, "row", "asgi-trace", 2.0, [-1.0, 0.0, 0.0])) is None
+
+
+def test_tables_show_peers_as_multiples_of_ours() -> None:
+    """Ours stands in its unit with its spread, peers as multiples, and a peer lost in noise as a figure."""
+    shown = table.plain(table.clock_table(results(), HOT))
+    assert "20.0 ±0.50" in shown
+    assert "3.00x" in shown
+    assert "6.00x" in shown
+    assert "60.0 ±0.50 µs" in table.plain(table.clock_table(results(ours=0.1), HOT))
+
+
+def test_the_report_holds_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RESULTS.md has a table for each clock, the promises and the server; the chart is well-formed and names peers."""
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(report, "CHART", tmp_path / "overhead.svg")
+    kept = tmp_path / "run.json"
+    kept.write_text(results().to_json())
+    assert command.main(["report", "--from", str(kept)]) == 0
+    text = (tmp_path / "RESULTS.md").read_text()
+    for heading in ("## Promises", "## Hot CPU time", "## Cold CPU time", "## Instructions", "## End to end"):
+        assert heading in text
+    assert "+102 ±2.00" in text
+    drawn = ElementTree.fromstring((tmp_path / "overhead.svg").read_text())
+    words = {element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"asgi-trace", "Starlette's own", "contrib"} <= words
+
+
+def test_promises_are_judged() -> None:
+    """A share within the promise passes, one above it is a miss."""
+
+    def kept(ours: float) -> bool:
+        found = targets.verdicts(results(ours))
+        verdict = targets.find(found, HOT, f"server/{cases.BARE}/{cases.SAMPLED}", "starlette")
+        assert verdict is not None
+        return verdict.kept
+
+    assert kept(26.0)
+    assert not kept(28.0)
+
+
+def counts(ours: float, peer: float = 400_000.0) -> gate.Counts:
+    return {"server/bare/sampled": {"bare": 28_000.0, "asgi-trace": ours, "starlette": peer}}
+
+
+@pytest.mark.parametrize(("growth", "kept"), [(1.04, False), (1.01, True), (0.5, True)])
+def test_the_gate_fails_on_four_per_cent_and_passes_on_one(growth: float, kept: bool) -> None:
+    """On the baseline's own build, more than three per cent more instructions in one row is a regression."""
+    (change,) = gate.compare(counts(250_000.0), counts(250_000.0 * growth))
+    assert change.kept is kept
+    assert change.growth == pytest.approx(growth - 1)
+
+
+@pytest.mark.parametrize(("ours", "kept"), [(300_000.0, False), (264_000.0, True)])
+def test_on_another_build_shares_of_a_peer_are_compared(ours: float, kept: bool) -> None:
+    """What makes everybody dearer is no regression of ours; what makes us dearer than the peer is."""
+    (change,) = gate.compare_shares(counts(250_000.0), counts(ours * 1.5, 600_000.0))
+    assert change.kept is kept
+
+
+def test_the_gate_judges_by_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same build is held to the baseline, another one to its share of a peer, and an unknown one is let through."""
+    now = counts(250_000.0)
+    build = {"python": "3.11.7", "starlette": "1.0"}
+    said: list[str] = []
+    baseline = tmp_path / "baseline.json"
+    monkeypatch.setattr(instructions, "missing", lambda: None)
+    monkeypatch.setattr(environments, "missing", lambda peer: None)
+    monkeypatch.setattr(environments, "build", lambda: dict(build))
+    monkeypatch.setattr(gate, "count", lambda progress: now)
+
+    def run(update: bool = False) -> int:
+        return gate.run(said.append, Progress(io.StringIO()), update, baseline)
+
+    assert run(update=True) == 0
+    assert json.loads(baseline.read_text())["entries"] == [{"build": build, "rows": now}]
+    assert run() == 0
+    now = counts(262_000.0)
+    assert run() == 1
+    build["starlette"] = "1.1"
+    assert run() == 0
+    assert any("another build" in line for line in said)
+    build["python"] = "3.14.0"
+    assert run() == 0
+    assert "skipped" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("counter", "package", "status"), [("valgrind is not installed", None, 0), (None, "broken", 1)]
+)
+def test_the_gate_is_skipped_without_a_counter_but_not_without_us(
+    monkeypatch: pytest.MonkeyPatch, counter: str | None, package: str | None, status: int
+) -> None:
+    """Without valgrind the gate says so and passes; a package that cannot be imported fails it."""
+    said: list[str] = []
+    monkeypatch.setattr(instructions, "missing", lambda: counter)
+    monkeypatch.setattr(environments, "missing", lambda peer: package)
+    assert gate.run(said.append, Progress(io.StringIO())) == status
+    assert (counter or package or "") in said[0]
+
+
+def test_a_dump_of_callgrind_is_read(tmp_path: Path) -> None:
+    """Instructions, allocations and frames come out of a dump, divided by the units."""
+    dump = tmp_path / "out.1"
+    dump.write_text(
+        "desc: Trigger: Client Request: server/bare/sampled asgi-trace 10\nevents: Ir\n"
+        "fn=(1) start\n16 4\ncfn=(2) _PyObject_Malloc\ncalls=30 0\n16 900\n"
+        "fn=(2)\n16 20\ncfn=(3) _PyEval_EvalFrameDefault'2\ncalls=50 0\n16 70\ntotals: 5000\n"
+    )
+    assert instructions._read(dump) == ("server/bare/sampled asgi-trace", instructions.Count(500.0, 3.0, 5.0))
+
+
+def test_peers_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A vendor whose environment was never made is left out by name, with the command that makes it."""
+    monkeypatch.setenv("ASGI_TRACE_BENCH_CACHE", str(tmp_path))
+    reason = environments.missing(every()["sentry"])
+    assert reason is not None
+    assert "install-peers" in reason
+
+
+def test_an_installation_that_fails_is_no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A vendor that cannot be installed is reported, and counts as missing."""
+    monkeypatch.setenv("ASGI_TRACE_BENCH_CACHE", str(tmp_path))
+    failure = subprocess.CompletedProcess([], 1, "", "no such package")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: failure)
+    said: list[str] = []
+    assert not environments.install(["ddtrace"], said.append)
+    assert "no such package" in said[-1]
+    assert environments.python("ddtrace") is None
+
+
+def test_a_progress_bar_is_drawn_on_a_terminal_only() -> None:
+    """The bar names the row and its share on a terminal, and writes nothing into a file."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, expected in ((Terminal(), True), (io.StringIO(), False)):
+        progress = Progress(stream)
+        progress.stage("hot", 2)
+        progress.step("server/bare/sampled")
+        progress.step("server/bare/sampled")
+        assert ("100%" in stream.getvalue()) is expected
+
+
+def test_every_peer_says_what_it_measures() -> None:
+    """Peers have distinct names, and each measures some rows."""
+    peers: list[Peer] = list(every().values())
+    assert len({peer.title for peer in peers}) == len(peers)
+    assert all(any(peer.measures(case) for case in cases.CASES) for peer in peers)
+    assert chart.svg(Results()).startswith("<svg")
