@@ -289,41 +289,53 @@ _WIRE_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/2": "2", b"HTTP/1.0": "1.0", b"HTTP
 
 
 @lru_cache(maxsize=256)
-def _origin(host: bytes, scheme: str) -> tuple[str, int | None] | None:
-    return parse_authority(host.decode("latin-1").strip(), scheme)
+def _called(method: str, scheme: str, host: bytes) -> Attributes:
+    """The attributes that most requests to one server share; none of the server's when Host is not to be read."""
+    attributes: Attributes = {METHOD: method}
+    origin = parse_authority(host.decode("latin-1").strip(), scheme)
+    if origin is not None and "xn--" not in origin[0]:
+        attributes[SERVER_ADDRESS], port = origin
+        if port is not None:
+            attributes[SERVER_PORT] = port
+    return attributes
 
 
-def client_address(url: Any, headers: Headers) -> tuple[str, int | None]:
-    """`server.address` and `server.port`: what the Host header says, else the URL; no brackets, names decoded."""
-    scheme = url.scheme
-    for name, value in headers:
-        if name.lower() == b"host":
-            found = _origin(value[:_LONGEST_HOST], scheme)
-            if found is not None:
-                return found if "xn--" not in found[0] else (_decoded_host(url, found[0]), found[1])
-            break
-    return _decoded_host(url, url.raw_host.decode("ascii")), url.port or DEFAULT_PORTS.get(scheme)
+def _server_of(url: Any, host: bytes) -> Attributes:
+    """Address and port where Host is missing, odd, or an internationalised name."""
+    encoded: str = url.raw_host.decode("ascii")
+    origin = parse_authority(host.decode("latin-1").strip(), url.scheme)
+    address, port = origin or (encoded, url.port or DEFAULT_PORTS.get(url.scheme))
+    if not address:  # the URL is relative
+        return {}
+    if address == encoded:
+        address = _decoded_host(url)
+    return {SERVER_ADDRESS: address} if port is None else {SERVER_ADDRESS: address, SERVER_PORT: port}
 
 
-def _decoded_host(url: Any, encoded: str) -> str:
-    """The URL's internationalised name as people write it; `encoded` when it is another name, or none that is valid."""
+def _decoded_host(url: Any) -> str:
+    """The URL's internationalised name as people write it, or as it is sent when it does not decode."""
     try:
-        return str(url.host) if url.raw_host == encoded.encode("ascii") else encoded
+        return str(url.host)
     except Exception:  # the library's IDNA codec refuses some names that can be sent
-        return encoded
+        return str(url.raw_host, "ascii")
 
 
 def client_attributes(request: Any, headers: Headers, methods: frozenset[str], redaction: Redaction) -> Attributes:
-    """What the conventions want at the start of a CLIENT span. `methods` are the known ones."""
+    """What the conventions want at the start of a CLIENT span. `methods` are the known ones.
+
+    The server is the one that Host names, else the URL's: without brackets, with the scheme's default port.
+    """
     url, method = request.url, request.method
-    attributes: Attributes = {METHOD: method, URL_FULL: redaction.url(str(url))}
-    address, port = client_address(url, headers)
-    if address:  # else the URL is relative
-        attributes[SERVER_ADDRESS] = address
-        if port is not None:
-            attributes[SERVER_PORT] = port
+    host = b""
+    for name, value in headers:
+        if name.lower() == b"host":
+            host = value[:_LONGEST_HOST]
+            break
+    attributes = _called(method if method in methods else OTHER_METHOD, url.scheme, host).copy()
+    if SERVER_ADDRESS not in attributes:
+        attributes.update(_server_of(url, host))
+    attributes[URL_FULL] = redaction.url(str(url))
     if method not in methods:
-        attributes[METHOD] = OTHER_METHOD
         attributes[METHOD_ORIGINAL] = text(method)
     return attributes
 
@@ -360,4 +372,4 @@ def _is_ip_address(address: str) -> bool:
 def client_destination(url: Any) -> tuple[set[str], int]:
     """Where a URL leads, whatever its Host header says: the name, in both spellings if it has two, and the port."""
     encoded = url.raw_host.decode("ascii")
-    return {encoded, _decoded_host(url, encoded)}, url.port or DEFAULT_PORTS.get(url.scheme, 0)
+    return {encoded, _decoded_host(url)}, url.port or DEFAULT_PORTS.get(url.scheme, 0)

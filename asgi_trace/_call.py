@@ -1,0 +1,226 @@
+"""One send of a client's request: its span, its body, its one end.
+
+A call is told what happened and never does I/O. It ends when the response's body has been read or closed, when either
+half fails, or when the caller has dropped the response. Telemetry that fails is reported once and changes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import Span, Status, StatusCode
+
+from ._errors import CLIENT_EXCEPTION
+from ._exchange import ERROR, description
+from ._semconv import (
+    CANCELLED,
+    ERROR_TYPE,
+    PEER_ADDRESS,
+    PEER_PORT,
+    PROTOCOL_VERSION,
+    STATUS_CODE,
+    client_peer,
+    client_protocol,
+    error_type,
+    is_cancellation,
+)
+from ._types import Attributes
+
+if TYPE_CHECKING:
+    from ._measured import Measured
+    from ._outbound import Outbound
+
+_TELEMETRY = ("opentelemetry.sdk", "opentelemetry.exporter", "asgi_trace.sdk")
+
+
+class Sends:
+    """What the sends of one request (redirects, auth round trips, retries) have in common.
+
+    Also what is told how a send went that nobody records.
+    """
+
+    __slots__ = ("active", "count", "url")
+
+    def __init__(self, url: Any) -> None:
+        self.active = False  # is one of them on its way? Then a transport further in has nothing to add
+        self.count = 0
+        self.url = url
+
+    def started(self, request: Any, response: Any) -> None:
+        """The response's headers have arrived."""
+        self.active = False
+
+    def failed(self, exc: BaseException) -> None:
+        """There was no response."""
+        self.active = False
+
+
+class Call:
+    """State of one send that a span or a meter records; the settings are its `outbound`'s."""
+
+    __slots__ = ("_context", "_last", "_measured", "_outbound", "_sends", "_span", "_started_at", "_token", "ended")
+
+    def __init__(
+        self,
+        outbound: Outbound,
+        sends: Sends,
+        span: Span | None,
+        measured: Measured | None,
+        context: Context,
+        started_at: int,
+        current: bool,
+    ) -> None:
+        """`current` puts `context` in place until there is a response."""
+        self.ended = False
+        self._outbound = outbound
+        self._sends: Sends | None = sends
+        self._span = span  # None when it does not record
+        self._measured = measured  # None when nobody does
+        self._context = context
+        self._started_at = self._last = started_at  # nanoseconds since the epoch, as the span's
+        self._token: Any = attach(context) if current else None
+        sends.active = True
+
+    def _leave(self, exc: BaseException | None = None) -> None:
+        sends = self._sends
+        if sends is None:
+            return
+        self._sends = None
+        sends.active = False
+        # A coroutine that is closed from another context must leave that one alone.
+        if self._token is not None and not isinstance(exc, GeneratorExit):
+            detach(self._token)
+
+    def started(self, request: Any, response: Any) -> None:
+        """The response's headers have arrived; from here on its body is watched, unless it is in memory already."""
+        outbound = self._outbound
+        try:
+            self._describe(response)
+            if self._span is not None and outbound.on_response is not None:
+                self.tell("on_response", outbound.on_response, request, response)
+            if not response.is_closed and not response.is_stream_consumed and self._watch(response):
+                self._last = time_ns()
+                self._leave()
+                return
+            if self._measured is not None:
+                self._measured.arrived(response)
+        except Exception:
+            outbound.guard.report("recording a response")
+        self._leave()
+        self.finished()
+
+    def _describe(self, response: Any) -> None:
+        outbound, span, extensions = self._outbound, self._span, response.extensions
+        status = response.status_code
+        attributes: Attributes = {STATUS_CODE: status}
+        if extensions:
+            version = client_protocol(extensions)
+            if version is not None:
+                attributes[PROTOCOL_VERSION] = version
+        if status >= 400:
+            attributes[ERROR_TYPE] = str(status)
+        if self._measured is not None:
+            self._measured.labels.update(attributes)
+        if span is None:
+            return
+        if "network_stream" in extensions:
+            peer = client_peer(extensions)
+            if peer is not None:
+                attributes[PEER_ADDRESS] = peer[0]
+                if peer[1] is not None:
+                    attributes[PEER_PORT] = peer[1]
+        if outbound.response_headers is not None:
+            attributes.update(outbound.response_headers.attributes(response.headers.raw))
+        if len(attributes) > 2:
+            span.set_attributes(attributes)
+        else:  # the SDK takes few of them cheaper one by one
+            for key, value in attributes.items():
+                span.set_attribute(key, value)
+        if status >= 400:
+            span.set_status(ERROR)
+
+    def _watch(self, response: Any) -> bool:
+        outbound, stream = self._outbound, response.stream
+        if not isinstance(stream, outbound.stream_type) or isinstance(stream, outbound.memory_type):
+            return False
+        response.stream = outbound.body_type(stream, self)
+        return True
+
+    def tell(self, name: str, hook: Any, *arguments: Any) -> None:
+        """Call the developer's hook, whose failure is reported."""
+        try:
+            hook(self._span, *arguments)
+        except Exception:
+            self._outbound.guard.report(name)
+        except BaseException as exc:
+            self.failed(exc)
+            raise
+
+    def read(self, size: int) -> None:
+        """`size` bytes of the response's body have arrived."""
+        self._last = time_ns()
+        if self._measured is not None:
+            self._measured.received += size
+
+    def failed(self, exc: BaseException) -> None:
+        """There was no response, or its body ended in `exc`."""
+        self._leave(exc)
+        if self.ended:
+            return
+        try:
+            if is_cancellation(exc):  # what the caller decides is no error
+                if self._span is not None:
+                    self._span.set_attribute(CANCELLED, True)
+            else:
+                self._blame(exc, error_type(exc))
+        except Exception:
+            self._outbound.guard.report("recording an error")
+        self.finished()
+
+    def _blame(self, exc: BaseException, kind: str) -> None:
+        if self._measured is not None:
+            self._measured.labels[ERROR_TYPE] = kind
+        if self._span is not None:
+            self._span.set_attribute(ERROR_TYPE, kind)
+            self._span.set_status(Status(StatusCode.ERROR, description(exc)))
+            self._outbound.errors.record(self._span, self._context, exc, CLIENT_EXCEPTION, SeverityNumber.WARN)
+
+    def finished(self, end: int = 0) -> None:
+        """The body has been read or closed, or there is none: end the span, once. `end` is when; 0 means now."""
+        if self.ended:
+            return
+        self.ended = True
+        end = max(end or time_ns(), self._started_at)
+        try:
+            if self._span is not None:
+                self._span.end(end)
+            if self._measured is not None:
+                self._measured.finished(self._context, end - self._started_at)
+        except Exception:
+            self._outbound.guard.report("ending a span")
+
+    def forgotten(self) -> None:
+        """Nobody will read on: end the span with the time of the last read."""
+        self.finished(self._last)
+
+    def __del__(self) -> None:
+        # Garbage is collected at any point, also where this thread holds a lock of the SDK's: that one has to wait.
+        if not self.ended:
+            if _inside_telemetry():
+                self._outbound.dropped.append(self)
+            else:
+                self.forgotten()
+
+
+def _inside_telemetry() -> bool:
+    """Is this thread somewhere inside of an SDK, a processor or an exporter?"""
+    frame = sys._getframe(1).f_back
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith(_TELEMETRY):
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,309 @@
+"""Which requests of a client are traced, under what name, and what is sent with them: the decisions before a send.
+
+The mirror of the server's side: `Outbound` holds the settings of one transport, computed once, and what belongs to one
+send is in a `Call` of its own. httpx and httpx2 are known here only by what their requests have: a method, a URL,
+headers and extensions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
+
+from ._call import Call, Sends
+from ._deferred import Deferred
+from ._errors import ExceptionRecorder
+from ._exclusion import compile_patterns, environment_patterns
+from ._guard import Guard
+from ._measured import Measured
+from ._metrics import Metrics
+from ._options import hook, plain_function, provider, texts
+from ._propagation import SPAN_KEY, Propagation
+from ._semconv import (
+    RESEND_COUNT,
+    URL_FULL,
+    URL_TEMPLATE,
+    HeaderCapture,
+    client_attributes,
+    client_destination,
+    known_methods,
+    span_name,
+    text,
+)
+from ._tracers import Tracers
+from ._types import Attributes, AttributeValue, Headers
+from .redaction import Redaction
+from .trust import Destinations
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import TracerProvider
+
+_SENDS = "asgi_trace.sends"  # in a request's extensions, which redirects copy
+_CONTRIB = "opentelemetry.instrumentation.httpx"
+
+try:
+    from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY as _SUPPRESS_HTTP
+    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as _SUPPRESS
+except ImportError:  # pragma: no cover - the API says that these keys will move
+    _SUPPRESS, _SUPPRESS_HTTP = "suppress_instrumentation", "suppress_http_instrumentation"
+_SUPPRESSIONS = frozenset({_SUPPRESS, _SUPPRESS_HTTP, "suppress_instrumentation"})
+
+
+class Outbound:
+    """The settings of one transport; its options say what each means.
+
+    `stream_type` is the library's class of bodies, `memory_type` its class of those that are there already, `body_type`
+    ours, which tells a `Call` what is read from another; `network` says that the transport further in is the library's.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream_type: type,
+        memory_type: type,
+        body_type: type[Any],
+        network: bool,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+        propagator: TextMapPropagator | None,
+        propagate_to: str | Iterable[str] | Callable[[Any], bool] | None,
+        redact: str | Iterable[str] | Callable[[str, str], str],
+        capture_request_headers: str | Iterable[str],
+        capture_response_headers: str | Iterable[str],
+        on_request: Callable[[Span, Any], object] | None,
+        on_response: Callable[[Span, Any, Any], object] | None,
+        exclude: str | Iterable[str] | Callable[[Any], bool],
+        metrics: str | Iterable[str],
+    ) -> None:
+        provider("tracer_provider", tracer_provider, "get_tracer")
+        provider("meter_provider", meter_provider, "get_meter")
+        if callable(propagate_to):
+            plain_function("propagate_to", propagate_to)
+        elif propagate_to is not None:
+            propagate_to = texts("propagate_to", propagate_to, "host patterns like '*.internal'")
+        self.stream_type = stream_type
+        self.memory_type = memory_type
+        self.body_type = body_type
+        self.guard = Guard()
+        self.errors = ExceptionRecorder()
+        self.metrics = Metrics("client", metrics, meter_provider)
+        self.on_request = hook("on_request", on_request)
+        self.on_response = hook("on_response", on_response)
+        self.dropped: deque[Call] = deque()
+        self._redaction = Redaction(redact)
+        self._request_headers = self._capture("request", capture_request_headers)
+        self.response_headers = self._capture("response", capture_response_headers)
+        self._network = network
+        self._tracers = Tracers(tracer_provider)
+        self._propagation = Propagation(propagator)
+        self._destinations = Destinations(propagate_to)
+        self._everywhere = self._destinations.everywhere
+        self._excluded = _exclusion(exclude, self.guard)
+        self._methods = known_methods()
+
+    def _capture(self, half: str, names: str | Iterable[str]) -> HeaderCapture | None:
+        variable = f"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_{half.upper()}"
+        return HeaderCapture(f"http.{half}.header.", names, variable, self._redaction) or None
+
+    def open(self, request: Any) -> Call | Sends | None:
+        """Decide about a send and write its headers. Whom to tell how it goes; None when nobody wants to know."""
+        context = get_current()
+        try:
+            return self._open(request, context)
+        except Exception:
+            self.guard.report("starting a client span")
+            self._inject(request, context)
+            return None
+
+    def _open(self, request: Any, context: Context) -> Call | Sends | None:
+        extensions: Mapping[str, Any] = request.extensions
+        sends: Sends | None = extensions.get(_SENDS)
+        if (sends is not None and sends.active) or not (_SUPPRESSIONS.isdisjoint(context) or _is_heard(context)):
+            return None
+        tracer = self._tracers.fixed or self._tracers.current()
+        metered = self.metrics.live()
+        if (
+            (tracer is None and not metered)
+            or extensions.get("asgi_trace") is False
+            or (self._excluded is not None and self._excluded(request))
+        ):
+            if context or not self._everywhere:
+                self._inject(request, context)
+            return None
+        beside_contrib = _CONTRIB in sys.modules
+        parent: Span = context.get(SPAN_KEY, INVALID_SPAN)  # type: ignore[assignment]
+        if beside_contrib and _traces_already(parent, request):
+            self.guard.warn("contrib", f"{_CONTRIB} traces this client as well: use one of them, not both")
+            return None
+        # contrib patches the library's own transport: what it would add there is kept still.
+        shadowing = beside_contrib and self._network
+        attributes: Mapping[str, AttributeValue]
+        started_at = time_ns()
+        if metered or self._tracers.recorded:
+            attributes = self._attributes(request)
+        else:  # the last one was not recorded, so most likely this one will not be either
+            attributes = Deferred(self._attributes, request)
+        measured = Measured(self.metrics, attributes) if metered else None
+        recording = False
+        span = parent
+        if tracer is not None:
+            name = request.method if request.method in self._methods else "HTTP"
+            if "url_template" in extensions:
+                name = span_name(name, _template(request))
+            span = tracer.start_span(name, context, SpanKind.CLIENT, attributes, (), started_at, False, False)
+            self._tracers.recorded = recording = span.is_recording()
+            context = Context({**context, SPAN_KEY: span})
+        told = recording or metered or shadowing
+        if not told and parent.get_span_context().is_valid:
+            if self._everywhere:  # the same without a call, for the commonest of all
+                self._propagation.inject(_Carrier(request.headers), context)
+            else:
+                self._inject(request, context)
+            return None  # below this parent the next send fares the same: there is nothing to remember
+        if self.dropped:
+            self.drain()
+        if sends is None:
+            sends = Sends(request.url)
+            request.extensions = {**extensions, _SENDS: sends}  # a new dict: httpx 0.27 shares the caller's
+        sends.count += 1
+        if not told:
+            self._inject(request, context)
+            sends.active = True
+            return sends
+        if shadowing:
+            context = Context({**context, _SUPPRESS_HTTP: True})
+        if measured is not None:
+            self._measure(measured, context, request)
+        current = recording or shadowing
+        call = Call(self, sends, span if recording else None, measured, context, started_at, current)
+        if recording and self.on_request is not None:
+            call.tell("on_request", self.on_request, request)
+        self._inject(request, context)
+        return call
+
+    def _measure(self, measured: Measured, context: Context, request: Any) -> None:
+        try:
+            measured.started(context, request, self)
+        except Exception:
+            self.guard.report("measuring a request")
+
+    def drain(self) -> None:
+        """End the calls that were collected as garbage at a bad moment."""
+        while self.dropped:
+            self.dropped.popleft().forgotten()
+
+    def _attributes(self, request: Any) -> Attributes:
+        lines: Headers = request.headers.raw
+        extensions = request.extensions
+        attributes = client_attributes(request, lines, self._methods, self._redaction)
+        sends = extensions.get(_SENDS)
+        if sends is not None:
+            attributes[RESEND_COUNT] = sends.count
+        template = _template(request) if "url_template" in extensions else None
+        if template is not None:
+            attributes[URL_TEMPLATE] = template
+        if self._request_headers is not None:
+            attributes.update(self._request_headers.attributes(lines))
+        return attributes
+
+    def _inject(self, request: Any, context: Context) -> None:
+        try:
+            if self._everywhere or self._may_send(request.url):
+                self._propagation.inject(_Carrier(request.headers), context)
+            else:
+                for name in self._propagation.fields:
+                    request.headers.pop(name, None)
+        except Exception:
+            self.guard.report("writing the trace context")
+
+    def _may_send(self, url: Any) -> bool:
+        hosts, port = client_destination(url)
+        return any(self._destinations.allow(url, host, port) for host in hosts)
+
+
+class _Carrier(MutableMapping[str, str]):
+    """A request's headers, asked what they hold without decoding all of them."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: Any) -> None:
+        self._headers = headers
+
+    def __contains__(self, key: object) -> bool:
+        size = len(key)  # type: ignore[arg-type]
+        for name, _ in self._headers.raw:  # noqa: SIM110 - a generator would cost three times as much
+            if len(name) == size and name.lower().decode("latin-1") == key:
+                return True
+        return False
+
+    def __getitem__(self, key: str) -> str:
+        value: str = self._headers[key]
+        return value
+
+    def __setitem__(self, key: str, value: str) -> None:
+        self._headers[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._headers[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
+
+
+def _is_heard(context: Context) -> bool:
+    """Has nobody asked for silence? Exporters do for their own calls, instrumentations for what they trace already."""
+    return not any(context.get(key) for key in _SUPPRESSIONS)
+
+
+def _template(request: Any) -> str | None:
+    """The caller's template, as long as the URL is the one that the caller gave it for."""
+    template = request.extensions["url_template"]
+    sends = request.extensions.get(_SENDS)
+    redirected = sends is not None and request.url is not sends.url and request.url != sends.url
+    return text(template) if isinstance(template, str) and template and not redirected else None
+
+
+def _traces_already(span: Span, request: Any) -> bool:
+    """Is `span` the one that contrib, wrapped around this transport, made for this request?"""
+    scope = getattr(span, "instrumentation_scope", None)
+    if scope is None or scope.name != _CONTRIB or getattr(span, "kind", None) is not SpanKind.CLIENT:
+        return False
+    attributes: Mapping[str, Any] = getattr(span, "attributes", None) or {}
+    return str(request.url) in (attributes.get(URL_FULL), attributes.get("http.url"))
+
+
+def _exclusion(exclude: str | Iterable[str] | Callable[[Any], bool], guard: Guard) -> Callable[[Any], bool] | None:
+    """One question about a request: patterns, own and the environment's, are searched in its URL.
+
+    A callable that raises excludes nothing. Raises ValueError for a pattern that does not compile, TypeError for what
+    is neither text nor a plain function.
+    """
+    urls = environment_patterns("OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
+    decide = plain_function("exclude", exclude) if callable(exclude) else None
+    if not callable(exclude):
+        urls = compile_patterns("exclude", exclude) + urls
+    if decide is None and not urls:
+        return None
+
+    def excluded(request: Any) -> bool:
+        if decide is not None:
+            try:
+                if decide(request):
+                    return True
+            except Exception:
+                guard.report("the callable exclude")
+        url = str(request.url) if urls else ""
+        return any(pattern.search(url) for pattern in urls)
+
+    return excluded
