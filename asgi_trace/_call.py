@@ -14,8 +14,7 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Span, Status, StatusCode
 
-from ._errors import CLIENT_EXCEPTION
-from ._exchange import ERROR, description
+from ._errors import CLIENT_EXCEPTION, ERROR, description
 from ._semconv import (
     CANCELLED,
     ERROR_TYPE,

@@ -9,9 +9,9 @@ import os
 from typing import TYPE_CHECKING
 
 from opentelemetry._logs import SeverityNumber, get_logger
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, Status, StatusCode
 
-from ._semconv import error_type
+from ._semconv import error_type, text
 from ._tracers import INSTRUMENTATION_SCOPE, SCHEMA_URL
 from ._version import VERSION
 
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 BACKGROUND_EXCEPTION = "asgi_trace.background.exception"
 CLIENT_EXCEPTION = "http.client.request.exception"
 SERVER_EXCEPTION = "http.server.request.exception"
+
+
+ERROR = Status(StatusCode.ERROR)
+
+
+def description(exc: BaseException) -> str | None:
+    """The exception's message: what the conventions ask for as the status description."""
+    try:
+        return text(str(exc)) or None
+    except Exception:  # its own __str__ failed
+        return None
 
 
 class ExceptionRecorder:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from ._errors import BACKGROUND_EXCEPTION, SERVER_EXCEPTION
+from ._errors import BACKGROUND_EXCEPTION, ERROR, SERVER_EXCEPTION, description
 from ._propagation import SPAN_KEY
 from ._semconv import (
     CANCELLED,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ._inbound import Inbound
 
 CLIENT_DISCONNECTED = "asgi_trace.client_disconnected"
-ERROR = Status(StatusCode.ERROR)
 
 _DISCONNECTS = frozenset(
     {
@@ -185,14 +184,6 @@ class Exchange:
                 self.inbound.errors.record(child, within, exc, BACKGROUND_EXCEPTION)
         finally:
             child.end()
-
-
-def description(exc: BaseException) -> str | None:
-    """The exception's message: what the conventions ask for as the status description."""
-    try:
-        return text(str(exc)) or None
-    except Exception:  # its own __str__ failed
-        return None
 
 
 def is_disconnect(exc: BaseException, send: Any) -> bool:

@@ -7,7 +7,7 @@ in a `Request` or `Socket` of its own. A request that nobody records gets the se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +15,7 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind
 
 from ._current import REQUEST_KEY, server_span, set_route
+from ._deferred import Deferred
 from ._errors import ExceptionRecorder
 from ._exclusion import exclusion
 from ._forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
@@ -153,7 +154,7 @@ class Inbound:
         recording = False
         if tracer is not None:
             if not self.tracers.recorded:  # the last one, so most likely not this one either
-                attributes: Mapping[str, AttributeValue] = _Later(self, scope, fields, headers, method)
+                attributes: Mapping[str, AttributeValue] = Deferred(self.attributes, scope, fields, headers, method)
             elif self._extras:
                 attributes = self.attributes(scope, fields, headers, method)
             else:
@@ -320,30 +321,3 @@ def _scope_of(span: Span) -> str | None:
     """The name of the instrumentation that made a span; None for one that is not recorded."""
     name: str | None = getattr(getattr(span, "instrumentation_scope", None), "name", None)
     return name
-
-
-class _Later(Mapping[str, AttributeValue]):
-    """The attributes of a span that most likely is not recorded: built when a sampler looks at them."""
-
-    __slots__ = ("_arguments", "_built", "_inbound")
-
-    def __init__(
-        self, inbound: Inbound, scope: Scope, fields: dict[bytes, bytes], headers: Headers, method: str
-    ) -> None:
-        self._inbound = inbound
-        self._arguments = scope, fields, headers, method
-        self._built: dict[str, AttributeValue] | None = None
-
-    def _attributes(self) -> dict[str, AttributeValue]:
-        if self._built is None:
-            self._built = self._inbound.attributes(*self._arguments)
-        return self._built
-
-    def __getitem__(self, key: str) -> AttributeValue:
-        return self._attributes()[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._attributes())
-
-    def __len__(self) -> int:
-        return len(self._attributes())

@@ -41,7 +41,8 @@ class Request(Exchange):
 
     async def receive(self) -> Message:
         """The server's `receive`; notices when the client leaves."""
-        message = await self.source()
+        source = self.source
+        message = await source()
         try:
             if message["type"] == "http.disconnect" and not self.end_time and not self.gone_at:
                 self.gone_at = time_ns()
@@ -71,12 +72,14 @@ class Request(Exchange):
                     return self._last(message)
         except Exception:
             self.inbound.guard.report("following a response")
-        return self.forward(message)
+        forward = self.forward  # not self.forward(...): CPython looks a call through a slot up the slow way
+        return forward(message)
 
     async def _last(self, message: Message) -> None:
         self.end_time = time_ns()
+        forward = self.forward
         try:
-            await self.forward(message)
+            await forward(message)
         except Exception as exc:
             if isinstance(exc, OSError):
                 self.gone_at = self.gone_at or self.end_time

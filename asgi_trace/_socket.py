@@ -38,7 +38,8 @@ class Socket(Exchange):
 
     async def receive(self) -> Message:
         """The server's `receive`; counts messages and notices the close."""
-        message = await self.source()
+        source = self.source  # as in Request.send
+        message = await source()
         try:
             kind = message["type"]
             if kind == "websocket.receive":
@@ -95,7 +96,10 @@ class Socket(Exchange):
         """Send the last message of the handshake, and end a span that covers no more than it."""
         self.end_time = self.end_time or time_ns()
         await self.forward(message)
-        self.end(*self._outcome())
+        try:
+            self.end(*self._outcome())
+        except Exception:
+            self.inbound.guard.report("ending a handshake")
 
     def _refused(self, status: int) -> None:
         self.status = status

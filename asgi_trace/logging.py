@@ -1,91 +1,22 @@
 """The ids of the current span on log records: a filter, a JSON formatter and uvicorn's logging with both.
 
 Nothing here replaces a handler, a formatter or the record factory: a `TraceContextFilter` is added to the handlers
-that should carry the ids. Field names follow OpenTelemetry's "Trace Context in non-OTLP Log Formats". Which span counts
-for a record that is written after the request has failed, by the server or by a handler outside of the middleware, is
-known to `_origin`.
+that should carry the ids. Field names follow OpenTelemetry's "Trace Context in non-OTLP Log Formats"; what they hold
+is known to `_log_fields`.
 """
 
 from __future__ import annotations
 
 import json as _json
 import logging
-import os
-import sys
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import unquote
 
-from opentelemetry.trace import SpanContext, TracerProvider, get_current_span
+from opentelemetry.trace import TracerProvider
 
-from ._current import server_span
-from ._origin import left_behind, origin_of
-from ._tracers import Tracers
+from ._log_fields import NO_ID, ServiceName, ids, span_context_for
 
 __all__ = ["JSONFormatter", "TraceContextFilter", "trace_context", "uvicorn_log_config"]
-
-NO_ID = "0"
-"""`trace_id` and `span_id` where there is no span, as OpenTelemetry's own logging instrumentation writes it."""
-
-_SERVERS = frozenset({"uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error"})
-
-
-def span_context_for(logger_name: str = "", exc: BaseException | None = None) -> SpanContext:
-    """The span that a record belongs to: the current one, unless the record is about a request that has just failed.
-
-    `exc` is the exception the record carries; without one, that which is being handled counts.
-    """
-    current = get_current_span().get_span_context()
-    if exc is None:
-        exc = sys.exc_info()[1]
-    if exc is not None:
-        origin = origin_of(exc)
-        # In the same trace the current span is nearer to who writes the record; another one is only what stood there
-        # before the request (servers leak one request's context into the next).
-        if origin is not None and origin.trace_id != current.trace_id:
-            return origin
-    if logger_name in _SERVERS:
-        left = left_behind()
-        if left is not None:
-            return left
-        server = server_span().get_span_context()
-        if server.is_valid:
-            return server
-    return current
-
-
-class ServiceName:
-    """The service's name: the given one, else the tracer provider's, else the environment's."""
-
-    __slots__ = ("_given", "_name", "_seen", "_tracers")
-
-    def __init__(self, given: str | None, tracer_provider: TracerProvider | None) -> None:
-        self._given = given
-        self._tracers = Tracers(tracer_provider)
-        self._seen: TracerProvider | None = None
-        self._name = ""
-
-    def __call__(self) -> str:
-        if self._given is not None:
-            return self._given
-        provider = self._tracers.provider()
-        if provider is not self._seen:
-            self._name = _name_of(provider) or _name_in_environment()
-            self._seen = provider
-        return self._name
-
-
-def _name_of(provider: TracerProvider) -> str:
-    attributes = getattr(getattr(provider, "resource", None), "attributes", None)  # only an SDK's provider has them
-    return str(attributes.get("service.name") or "") if attributes else ""
-
-
-def _name_in_environment() -> str:
-    name = os.environ.get("OTEL_SERVICE_NAME", "").strip()
-    if not name:
-        pairs = (pair.partition("=") for pair in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
-        name = next((unquote(value.strip()) for key, _, value in pairs if key.strip() == "service.name"), "")
-    return name or "unknown_service"
 
 
 class TraceContextFilter(logging.Filter):
@@ -116,17 +47,6 @@ class TraceContextFilter(logging.Filter):
         if "service.name" not in fields:
             fields["service.name"] = fields["service_name"] = self._service_name()
         return True
-
-
-def ids(span_context: SpanContext) -> dict[str, str]:
-    """`trace_id`, `span_id` and `trace_flags` as text."""
-    if not span_context.is_valid:
-        return {"trace_id": NO_ID, "span_id": NO_ID, "trace_flags": "00"}
-    return {
-        "trace_id": f"{span_context.trace_id:032x}",
-        "span_id": f"{span_context.span_id:016x}",
-        "trace_flags": f"{span_context.trace_flags:02x}",
-    }
 
 
 def trace_context(exc: BaseException | None = None) -> dict[str, str]:

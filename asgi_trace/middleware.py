@@ -119,8 +119,9 @@ class TraceMiddleware:
             return
         context, receive, send, exchange = opened
         token = attach(context)
+        app = self.app
         try:
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
         except BaseException as exc:
             self._failed(scope, exchange, exc)
             if _restored(token):
@@ -147,9 +148,11 @@ class TraceMiddleware:
 
     def _failed(self, scope: Scope, exchange: Request | Socket | None, exc: BaseException) -> None:
         try:
-            if exchange is not None:
-                exchange.failed(exc)
-            close(scope)
+            try:
+                if exchange is not None:
+                    exchange.failed(exc)
+            finally:
+                close(scope)
         except Exception:
             self._inbound.guard.report("ending a request")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from .logging import ServiceName, ids, span_context_for
+from ._log_fields import ServiceName, ids, span_context_for
 
 __all__ = ["add_trace_context"]
 
