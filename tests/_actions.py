@@ -9,8 +9,7 @@ from typing import Any
 
 from asgi_trace._types import Receive, Scope, Send
 
-RECEIVE = "receive"
-"""The action of asking the server for a message."""
+from ._drive import RECEIVE
 
 
 class ClientDisconnect(Exception):

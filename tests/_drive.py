@@ -11,12 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from time import time_ns
 from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
 
 from asgi_trace._types import ASGIApp, Message, Receive, Scope, Send
 
 Step = Message | BaseException | float
 """One thing that `receive` does: hand out a message, raise, or wait for some seconds first."""
+
+RECEIVE = "receive"
+"""The step of asking the server for a message."""
 
 REQUEST: Message = {"type": "http.request", "body": b"", "more_body": False}
 GONE: Message = {"type": "http.disconnect"}
@@ -36,7 +42,7 @@ def http_scope(path: str = "/", method: str = "GET", **keys: Any) -> dict[str, A
         "method": method,
         "scheme": "http",
         "path": path,
-        "raw_path": path.encode(),
+        "raw_path": path.encode(errors="replace"),
         "query_string": b"",
         "root_path": "",
         "headers": [(b"host", b"shop.test:8000")],
@@ -77,6 +83,49 @@ def responding(*messages: Message | BaseException) -> ASGIApp:
 
 
 OK = responding(start(200, [(b"content-length", b"2")]), body(b"ok"))
+
+
+def attributes_of(span: ReadableSpan) -> dict[str, Any]:
+    """The attributes of a span."""
+    return dict(span.attributes or {})
+
+
+def milliseconds(span: ReadableSpan) -> float:
+    """How long a span lasted."""
+    assert span.start_time is not None
+    assert span.end_time is not None
+    return (span.end_time - span.start_time) / 1e6
+
+
+class Steps:
+    """An application that takes one step after another, and notes when.
+
+    A message is sent, a number is a pause in milliseconds, RECEIVE asks for a message, an exception is raised.
+    """
+
+    def __init__(self, *steps: Any) -> None:
+        self.steps = steps
+        self._times: list[int] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._times = []
+        for step in self.steps:
+            self._times.append(time_ns())
+            if step is RECEIVE:
+                await receive()
+            elif isinstance(step, (int, float)):
+                await asyncio.sleep(step / 1000)
+            elif isinstance(step, BaseException):
+                raise step
+            else:
+                await send(step)
+        self._times.append(time_ns())
+
+    def saw_the_end(self, span: ReadableSpan, step: int) -> bool:
+        """Did the span end while this step was being taken?"""
+        assert span.end_time is not None
+        later = self._times[step + 1 : step + 2]
+        return self._times[step] <= span.end_time and all(span.end_time <= time for time in later)
 
 
 class Served:
@@ -139,7 +188,7 @@ async def serve(
             complete.set()
 
     async def run() -> None:
-        served.result = await app(served.scope, receive, send)  # type: ignore[func-returns-value]
+        served.result = await app(served.scope, receive, send)
 
     try:
         await run()

@@ -161,7 +161,8 @@ def uvicorn_serving(
     options.setdefault("timeout_graceful_shutdown", 1)
     options.setdefault("access_log", False)
     config = uvicorn.Config(app, http=http, loop=loop, ws=ws, lifespan=lifespan, log_config=None, **options)  # type: ignore[arg-type]
-    with socket.socket() as listening:
+    # with its protocol named, asyncio sets TCP_NODELAY: otherwise each answer on a kept connection takes 40 ms
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), name="uvicorn", daemon=True)
