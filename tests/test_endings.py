@@ -524,6 +524,13 @@ def test_a_send_that_fails_means_that_the_client_has_gone(
         assert ending_of(spans.server) == Ending(status, *answered, mark=GONE_MARK)
 
 
+def test_a_group_with_a_real_error_in_it_is_an_error(spans: CapturedSpans) -> None:
+    """A client that left while something else failed does not hide what failed."""
+    traced(responding(start(), ExceptionGroup("both", [ClientDisconnect(), ValueError()])))
+
+    assert ending_of(spans.server) == Ending(200, ERROR, "ExceptionGroup", 1)
+
+
 def test_an_oserror_of_the_application_is_its_own_failure(spans: CapturedSpans) -> None:
     """A missing file in the middle of a body is an error: it did not come out of `send`."""
 

@@ -90,8 +90,8 @@ HTTP_MESSAGES = st.one_of(
         [
             {"type": "http.response.trailers", "headers": [], "more_trailers": True},
             {"type": "http.response.trailers", "headers": []},
-            {"type": "http.response.pathsend", "path": "/x"},
-            {"type": "http.response.zerocopysend", "file": 3, "more_body": True},
+            {"type": "http.response.pathsend", "path": __file__},
+            {"type": "http.response.zerocopysend", "file": 3, "count": 5, "more_body": True},
             {"type": "http.response.early_hint", "links": []},
             {"type": "http.response.start"},
             {"type": "nobody.knows"},

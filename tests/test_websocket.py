@@ -252,6 +252,15 @@ def test_a_disconnect_after_the_handshake_is_nothing(spans: CapturedSpans) -> No
     assert [outcome(span) for span in spans] == [code(101)]
 
 
+@pytest.mark.parametrize("steps", [[CLOSE, CLOSE], [ACCEPT, ACCEPT], [ACCEPT, SEND, CLOSE], [*denial(401), CLOSE]])
+def test_a_handshake_ends_once(spans: CapturedSpans, caplog: pytest.LogCaptureFixture, steps: list[Message]) -> None:
+    """Whatever an application sends after its answer, the span has ended, and the SDK has nothing to complain about."""
+    traced(Steps(*steps), websocket="handshake")
+
+    assert len(spans) == 1
+    assert not caplog.records
+
+
 # --- what it costs ---
 
 
