@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +17,7 @@ pytest.importorskip("httpx")
 from benchmarks import __main__ as command
 from benchmarks import cases, chart, environments, gate, report, table, targets
 from benchmarks.cases import Case
-from benchmarks.clocks import instructions, memory
+from benchmarks.clocks import instructions
 from benchmarks.peers import BARE, OURS, Peer, every, provider
 from benchmarks.progress import Progress
 from benchmarks.results import COLD, HOT, INSTRUCTIONS, EndToEnd, Measurement, Results, ratio
@@ -118,11 +119,18 @@ def test_a_suspending_unit_is_refused() -> None:
 
 
 def test_requests_in_flight_are_weighed() -> None:
-    """The memory clock finds that a request in flight holds something."""
-    import asyncio
-
-    found = asyncio.run(memory.bytes_in_flight(OURS, cases.parse("server/in-flight/sampled"), 2_000))
-    assert found > 500
+    """The memory clock finds that a request in flight holds something, in a process that has not grown before."""
+    program = (
+        "import asyncio;"
+        "from benchmarks import cases;"
+        "from benchmarks.clocks import memory;"
+        "from benchmarks.peers import OURS;"
+        "case = cases.parse('server/in-flight/sampled');"
+        "print(asyncio.run(memory.bytes_in_flight(OURS, case, 2_000)))"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 500
 
 
 def test_rows_are_found_by_glob() -> None:

@@ -25,6 +25,7 @@ from .process import ServiceFailed, ServiceProcess
 SERVICES = ("shop", "orders", "inventory")
 """Each calls the next one."""
 _STARTS_IN = 60.0
+_END_IS_KNOWN_IN = 0.5
 _ANSWERS_IN = 30.0
 
 _FORGED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -133,16 +134,26 @@ class Scenario:
         try:
             answer = client.request(step.method, step.path, json=content, headers=step.headers)
         except httpx.HTTPError as exc:
-            for process in self.processes:
-                process.check()
+            self._blame_services()
             raise self._step_failed(step, f"was not answered: {exc or type(exc).__name__}") from exc
         if answer.status_code != step.expected:
+            self._blame_services()
             complaint = f"answered {answer.status_code} instead of {step.expected}: {answer.text[:200]}"
             raise self._step_failed(step, complaint)
         trace_id = answer.headers.get("traceresponse", "").split("-")[1:2]
         if not trace_id:
             raise self._step_failed(step, "was not traced: the answer has no traceresponse header")
         return answer.status_code, trace_id[0]
+
+    def _blame_services(self) -> None:
+        """Raise `ServiceFailed` where a service has ended: a moment after it stops to answer, its end is known."""
+        deadline = time.monotonic() + _END_IS_KNOWN_IN
+        while True:
+            for process in self.processes:
+                process.check()
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
 
     def _step_failed(self, step: Step, complaint: str) -> StepFailed:
         said = [f"{process.name} said:\n{words}" for process in self.processes if (words := process.last_words())]
