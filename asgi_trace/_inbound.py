@@ -120,18 +120,18 @@ class Inbound:
         """
         if _MARK in scope:
             return None
+        headers: Headers = scope.get("headers", ())
+        if not isinstance(headers, (list, tuple)):
+            scope["headers"] = headers = list(headers)  # an iterator can be read only once, and is not ours
         if (self._excluded_path is not None and self._excluded_path(scope["path"])) or (
             self._excluded is not None and self._excluded(scope)
         ):
-            return self._silence(scope), receive, send, None
+            return self._silence(scope, headers), receive, send, None
         ambient = get_current()
         if ambient or _FASTAPI in scope or _STARLETTE in scope:
             aside = self._step_aside(scope, ambient)
             if aside is not None:
                 return aside, receive, send, None
-        headers: Headers = scope.get("headers", ())
-        if not isinstance(headers, (list, tuple)):
-            scope["headers"] = headers = list(headers)  # an iterator can be read only once, and is not ours
         fields = dict(headers)
         parent = self._propagation.extract(fields, headers)
         links: Sequence[Link] = ()
@@ -239,14 +239,14 @@ class Inbound:
             return self._response_header(exchange.span.get_span_context(), message)
         return message
 
-    def _silence(self, scope: Scope) -> Context:
+    def _silence(self, scope: Scope, headers: Headers) -> Context:
         """The context of an excluded request: unsampled, in the caller's trace when that is trusted."""
         _mark(scope)
-        headers = scope.get("headers", ())
         if self._trusts is not None and not self._trusts(scope):
             return Context({SPAN_KEY: SilentSpan(None, ())})
-        if b"baggage" in dict(headers):  # goes on, as it does from any other request
-            caller = self._propagation.extract(dict(headers), headers)
+        fields = dict(headers)
+        if b"baggage" in fields:  # goes on, as it does from any other request
+            caller = self._propagation.extract(fields, headers)
             return Context({**caller, SPAN_KEY: SilentSpan(self._propagation, headers)})
         return Context({SPAN_KEY: SilentSpan(self._propagation, headers)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -290,3 +291,20 @@ def test_the_sampler_is_not_asked_about_an_excluded_request() -> None:
         drive(TraceMiddleware(OK, exclude="."))
 
     assert Asked.count == 0
+
+
+def test_headers_that_can_be_read_only_once_reach_an_excluded_application(spans: CapturedSpans) -> None:
+    """An excluded request looks at the headers too, and leaves every line of an iterator to the application."""
+    lines = [(b"host", b"example.test"), (b"baggage", b"a=1")]
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(scope["headers"])
+
+    async def unused(*arguments: Any) -> Any:
+        raise AssertionError
+
+    scope = {"type": "http", "method": "GET", "path": "/health", "headers": iter(lines)}
+    asyncio.run(TraceMiddleware(app, exclude="^/health$")(scope, unused, unused))
+    assert seen == lines
+    assert not spans.finished
