@@ -89,6 +89,18 @@ def test_ctrl_c_and_sigterm_end_quietly(monkeypatch: pytest.MonkeyPatch, capsys:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_ctrl_c_in_the_middle_of_an_import_ends_with_130(tmp_path: Path) -> None:
+    """An interrupt inside `exec` of a string, as while dataclasses are made, is an exit code, not a death by signal."""
+    (tmp_path / "grpc.py").write_text('exec("raise KeyboardInterrupt")', "utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-m", "asgi_trace", "view", "--port", "0"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+
+
 def test_a_reader_that_has_gone_is_no_traceback() -> None:
     """`asgi-trace ... | head` ends with 1 and without a word."""
     code = (
