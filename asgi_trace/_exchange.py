@@ -79,8 +79,6 @@ class Exchange:
         "template",
     )
 
-    measured = False
-    """Does a meter record it too?"""
     reported: BaseException | None = None
     """What the application says that it answers with an error of its own. Rare: set where it is needed."""
 
@@ -122,12 +120,11 @@ class Exchange:
         if not self.end_time:
             self.end_time = time_ns()
         span = self.span
-        route = None
         try:
             # The template comes from set_route() or from the scope, where the application has put its match by now.
             route = self.template or read_route(self.scope, self.root_path)
-            if route is not None and not route.isascii():
-                route = text(route)
+            if route is not None:
+                self.template = route = route if route.isascii() else text(route)
             if self.recording:
                 if self.status:
                     span.set_attribute(STATUS_CODE, self.status)
@@ -150,11 +147,6 @@ class Exchange:
                 span.end(self.end_time)
         except Exception:  # a span processor's own
             self.inbound.guard.report("ending a span")
-        if self.measured:
-            self.measure(route, error)
-
-    def measure(self, route: str | None, error: str | None) -> None:
-        """Record the metrics of what has ended, where something is measured."""
 
     def explained(self, error: str | None) -> tuple[str | None, BaseException | None]:
         """The type of an error, if it is one, and its exception: the one that was reported, when that explains it."""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind
 
+from ._context import get_current
 from ._current import REQUEST_KEY, server_span, set_route
 from ._deferred import Deferred
 from ._errors import ExceptionRecorder
@@ -57,6 +58,7 @@ _FASTAPI = "fastapi.telemetry"
 _STARLETTE = "starlette.opentelemetry"
 _QUIET: dict[str, bool | None] = {_FASTAPI: None, _STARLETTE: True}
 _EMPTY = Context()
+_SERVER = SpanKind.SERVER  # enums are slow to look into
 _KNOWN_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
 
 try:
@@ -113,7 +115,7 @@ class Inbound:
         self._methods = known_methods()
         self.watches_response = bool(self._response_headers or self._on_response or self._response_header)
 
-    def open(self, scope: Scope, receive: Receive, send: Send) -> Opened | None:
+    def open(self, kind: str, scope: Scope, receive: Receive, send: Send) -> Opened | None:
         """Decide about an `http` or `websocket` scope. None: the application is called as if we were not there.
 
         Straight down, cheapest first: every request pays for each step until it is known that nothing is to be done.
@@ -121,14 +123,16 @@ class Inbound:
         if _MARK in scope:
             return None
         headers: Headers = scope.get("headers", ())
-        if not isinstance(headers, (list, tuple)):
+        if type(headers) is not list and not isinstance(headers, tuple):
             scope["headers"] = headers = list(headers)  # an iterator can be read only once, and is not ours
         if (self._excluded_path is not None and self._excluded_path(scope["path"])) or (
             self._excluded is not None and self._excluded(scope)
         ):
             return self._silence(scope, headers), receive, send, None
         ambient = get_current()
+        alone = True
         if ambient or _FASTAPI in scope or _STARLETTE in scope:
+            alone = False
             aside = self._step_aside(scope, ambient)
             if aside is not None:
                 return aside, receive, send, None
@@ -137,22 +141,22 @@ class Inbound:
         links: Sequence[Link] = ()
         if self._trusts is not None and parent and not self._trusts(scope):
             parent, links = _EMPTY, _links_to(parent)
-        http = scope["type"] == "http"
-        measured = http and self.metrics.live()
-        started_at = time_ns() if measured else None  # None: the SDK asks for it, as late as that
+        http = kind == "http"
+        measured = http and self.metrics.first._real_instrument is not None and self.metrics.live()
         tracer = self.tracers.fixed or self.tracers.current()
         if tracer is None and not measured and self._response_header is None:
             return (parent, receive, send, None) if parent or ambient else None
+        method: Any = "GET"  # a WebSocket's handshake
         if http:
             method = scope.get("method")
             if method not in self._methods:
                 method = OTHER_METHOD
-        else:
-            method = "GET"  # the handshake's
-        span: Any = parent.get(SPAN_KEY, INVALID_SPAN)  # Any: a Context holds objects
-        baggage = len(parent) > 1 or (parent and span is INVALID_SPAN)
+        started_at = time_ns() if measured else None  # None: the SDK asks for it, as late as that
+        span: Any  # a Context holds objects
         recording = False
-        if tracer is not None:
+        if tracer is None:
+            span = parent.get(SPAN_KEY, INVALID_SPAN)
+        else:
             if not self.tracers.recorded:  # the last one, so most likely not this one either
                 attributes: Mapping[str, AttributeValue] = Deferred(self.attributes, scope, fields, headers, method)
             elif self._extras:
@@ -161,12 +165,16 @@ class Inbound:
                 attributes = server_attributes(scope, fields, method, self._redaction)
             name = "HTTP" if method is OTHER_METHOD else method
             # One place records exceptions and sets the status, so both of the SDK's own ways are off.
-            span = tracer.start_span(name, parent, SpanKind.SERVER, attributes, links, started_at, False, False)
+            span = tracer.start_span(name, parent, _SERVER, attributes, links, started_at, False, False)
             self.tracers.recorded = recording = span.is_recording()
-        _mark(scope)
+        if alone:
+            scope[_MARK] = _QUIET
+            scope[_FASTAPI] = None
+            scope[_STARLETTE] = True
+        else:
+            _mark(scope)
         if not recording and not measured and self._response_header is None:
-            context = Context({SPAN_KEY: span, REQUEST_KEY: span})
-            return context if not baggage else Context({**parent, **context}), receive, send, None
+            return Context({**parent, SPAN_KEY: span, REQUEST_KEY: span}), receive, send, None
         exchange: Request | Socket
         if measured:
             exchange = self._measured(
@@ -181,10 +189,12 @@ class Inbound:
                 self._on_request(span, scope)
             except Exception:
                 self.guard.report("the hook on_request")
-        context = Context({SPAN_KEY: span, REQUEST_KEY: exchange})
-        if baggage:
-            context = Context({**parent, **context})
-        return context, exchange.receive, exchange.send, exchange
+        return (
+            Context({**parent, SPAN_KEY: span, REQUEST_KEY: exchange}),
+            exchange.receive,
+            exchange.send,
+            exchange,
+        )
 
     def _measured(
         self,
@@ -281,24 +291,22 @@ class Inbound:
 
 def _mark(scope: Scope) -> None:
     """Tell our own kind, and the frameworks' own telemetry, that this request is traced; a key that is there stays."""
+    scope[_MARK] = marks = _QUIET
     if _FASTAPI in scope or _STARLETTE in scope:
         scope[_MARK] = marks = {key: value for key, value in _QUIET.items() if key not in scope}
-        scope.update(marks)
-    else:
-        scope[_MARK] = _QUIET
-        scope[_FASTAPI] = None
-        scope[_STARLETTE] = True
+    scope.update(marks)
 
 
 def close(scope: Scope) -> None:
     """Take our marks off a scope: the same dict served again is another request."""
-    marks = scope.pop(_MARK, ())
-    if marks is _QUIET:
-        scope.pop(_FASTAPI, None)
-        scope.pop(_STARLETTE, None)
-    else:
-        for key in marks:
-            scope.pop(key, None)
+    try:
+        if scope[_MARK] is _QUIET:
+            del scope[_FASTAPI], scope[_STARLETTE], scope[_MARK]
+            return
+    except KeyError:  # the application has taken some of them off
+        pass
+    for key in scope.pop(_MARK, ()):
+        scope.pop(key, None)
 
 
 def _links_to(refused: Context) -> Sequence[Link]:

@@ -23,13 +23,22 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0
 _NOTHING = (NoOpHistogram, NoOpUpDownCounter)
 
 
+class _Known:
+    """Stands in the proxy's place when it is known whether an instrument measures."""
+
+    __slots__ = ("_real_instrument",)
+
+    def __init__(self, instrument: object) -> None:
+        self._real_instrument = None if isinstance(instrument, _NOTHING) else instrument
+
+
 class Metrics:
     """The instruments of one side, `server` or `client`, that `metrics=` names.
 
     Raises ValueError for a name that is no instrument of that side, TypeError for what is no name.
     """
 
-    __slots__ = ("_active", "_duration", "_live", "_request_size", "_response_size", "_waiting", "counts_bodies")
+    __slots__ = ("_active", "_duration", "_request_size", "_response_size", "counts_bodies", "first")
 
     def __init__(self, side: str, names: str | Iterable[str], meter_provider: MeterProvider | None) -> None:
         prefix = f"http.{side}"
@@ -54,20 +63,19 @@ class Metrics:
             self._response_size = meter.create_histogram(response_size, "By", f"Size of HTTP {side} response bodies.")
         instruments = (self._duration, self._active, self._request_size, self._response_size)
         first: Any = next((instrument for instrument in instruments if instrument is not None), None)
-        self._waiting: Any = first if hasattr(first, "_real_instrument") else None
-        self._live = first is not None and not isinstance(first, _NOTHING)
+        self.first: Any = first if hasattr(first, "_real_instrument") else _Known(first)
+        """While its `_real_instrument` is None there is nothing to measure with, and `live()` need not be asked.
+
+        It is the API's proxy, which holds the real instrument once a provider is set. There is no public question for
+        it, and asking for the global provider costs a look at the environment on each request.
+        """
         self.counts_bodies = self._request_size is not None or self._response_size is not None
 
     def live(self) -> bool:
         """Is there a MeterProvider that would take a measurement? One that is set later counts from then on."""
-        if self._waiting is not None:
-            # The API's proxy holds the real instrument once a provider is set. There is no public question for it, and
-            # asking for the global provider costs a look at the environment on each request.
-            real = self._waiting._real_instrument
-            if real is None:
-                return False
-            self._waiting, self._live = None, not isinstance(real, _NOTHING)
-        return self._live
+        if self.first._real_instrument is not None and self.first.__class__ is not _Known:
+            self.first = _Known(self.first._real_instrument)
+        return self.first._real_instrument is not None
 
     def started(self, attributes: Attributes, context: Context) -> None:
         """A request began. `finished` must get the same `attributes`."""

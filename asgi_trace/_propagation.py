@@ -125,12 +125,12 @@ class Propagation:
         if plan.other is not None:
             return self._extract_with(plan.other, headers)
         traceparent = fields.get(b"traceparent") if plan.trace_context else None
-        if not (b"baggage" in fields or b"tracestate" in fields) and (
-            traceparent is None or len(fields) == len(headers)
-        ):
-            # Fast path: a caller of few words, or none.
-            span_context = None if traceparent is None else read_span_context(traceparent)
-            return _NOTHING if span_context is None else Context({SPAN_KEY: NonRecordingSpan(span_context)})
+        if not (b"baggage" in fields or b"tracestate" in fields):  # a caller of few words, or none
+            if traceparent is None:
+                return _NOTHING
+            if len(fields) == len(headers):
+                span_context = read_span_context(traceparent)
+                return _NOTHING if span_context is None else Context({SPAN_KEY: NonRecordingSpan(span_context)})
         baggage = fields.get(b"baggage") if plan.baggage else None
         repeated = len(fields) != len(headers)
         found: dict[str, object] = {}

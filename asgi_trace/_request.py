@@ -27,6 +27,7 @@ from ._types import Attributes, Message
 
 UNANSWERED = 500  # what every ASGI server answers where the application does not
 _TO_NOBODY = -1  # the client left before a response started: what is answered then is not sent
+_FINE = frozenset(range(1, 500))  # a response that started, and needs no explanation
 _ENDINGS = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
 
 
@@ -86,10 +87,10 @@ class Request(Exchange):
             self.end_time = 0
             raise
         except BaseException:  # cancelled after the server has got all of it: the response is complete
-            if 0 < self.status < 500:
+            if self.status in _FINE:
                 self.end()
             raise
-        if 0 < self.status < 500:
+        if self.status in _FINE:
             self.end()
 
     def returned(self) -> bool:
@@ -144,7 +145,6 @@ class MeasuredRequest(Request):
 
     __slots__ = ()
 
-    measured = True
     active: Attributes  # what the gauge was raised with, and must be lowered with
     started_at = 0
     version: str | None = None
@@ -161,8 +161,12 @@ class MeasuredRequest(Request):
         except Exception:
             self.inbound.guard.report("recording a metric")
 
-    def measure(self, route: str | None, error: str | None) -> None:
-        """Record the metrics of the ended request."""
+    def end(
+        self, error: str | None = None, exc: BaseException | None = None, attributes: Attributes | None = None
+    ) -> None:
+        """End the span, then record the metrics of the request."""
+        super().end(error, exc, attributes)
+        route = self.template
         try:
             attributes = dict(self.active)
             if self.version is not None:

@@ -184,7 +184,7 @@ def server_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, red
     try:
         kind, scheme, raw_path, query, version, (address, port) = _usual(scope)
         host = fields[b"host"]
-        if not (0 < len(host) < _LONGEST_HOST and raw_path and address.isascii() and port.__class__ is int and port):
+        if not (len(host) < _LONGEST_HOST and raw_path and address.isascii() and type(port) is int and port):
             return _careful_attributes(scope, fields, method, redaction)
         attributes = _addressed(kind, method, scheme, version, host).copy()
         attributes[PATH] = path = raw_path.decode()
@@ -196,9 +196,8 @@ def server_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, red
     attributes[PEER_PORT] = port
     if query:
         attributes[QUERY] = redaction.query(query.decode("utf-8", "replace"))
-    user_agent = fields.get(b"user-agent")
-    if user_agent is not None:
-        attributes[USER_AGENT] = user_agent.decode("latin-1")
+    if b"user-agent" in fields:
+        attributes[USER_AGENT] = fields[b"user-agent"].decode("latin-1")
     if method is OTHER_METHOD:
         attributes.update(_original_method(scope))
     return attributes
@@ -251,7 +250,9 @@ def _client_address(scope: Scope) -> Attributes:
 
 @lru_cache(maxsize=256)
 def _addressed(kind: str, method: str, scheme: str, version: str, host: bytes) -> Attributes:
-    """The attributes that most requests of a service share. Raises KeyError for a version or scheme that is unusual."""
+    """The attributes that most requests of a service share. Raises KeyError where one of the values is unusual."""
+    if not host:
+        raise KeyError(host)
     attributes: Attributes = {METHOD: method, SCHEME: scheme, PROTOCOL_VERSION: _VERSIONS[version]}
     if scheme not in DEFAULT_PORTS:
         raise KeyError(scheme)

@@ -8,14 +8,13 @@ leaves the request as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextvars import Token
 from typing import TYPE_CHECKING
 
 from opentelemetry._logs import get_logger_provider
-from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import get_meter_provider
 from opentelemetry.trace import get_current_span
 
+from ._context import attach, restore
 from ._flush import Flushable, flushable
 from ._inbound import Inbound, close
 from ._lifespan import serve_lifespan
@@ -24,6 +23,9 @@ from ._origin import leave
 from ._types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
+    from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span, TracerProvider
@@ -107,7 +109,7 @@ class TraceMiddleware:
         try:
             kind = scope["type"]
             if kind == "http" or kind == "websocket":
-                opened = self._inbound.open(scope, receive, send)
+                opened = self._inbound.open(kind, scope, receive, send)
         except Exception as exc:
             self._inbound.guard.report("opening a request")
             self._failed(scope, None, exc)
@@ -127,24 +129,19 @@ class TraceMiddleware:
             if _restored(token):
                 self._leave(get_current_span(context), exc)
             raise
+        answered = True
         try:
             close(scope)
-        except Exception:
-            self._inbound.guard.report("clearing the scope")
-        if exchange is None or exchange.ended:
-            detach(token)
-        else:
-            answered = self._returned(exchange)
-            detach(token)
-            if not answered:
-                self._leave(exchange.span, None)
-
-    def _returned(self, exchange: Request | Socket) -> bool:
-        try:
-            return exchange.returned()
+            if exchange is not None and not exchange.ended:
+                answered = exchange.returned()
         except Exception:
             self._inbound.guard.report("ending a request")
-            return True
+        try:
+            restore(token)
+        except ValueError:  # whoever drives this coroutine has changed contexts under it: there is nothing to restore
+            return
+        if exchange is not None and not answered:
+            self._leave(exchange.span, None)
 
     def _failed(self, scope: Scope, exchange: Request | Socket | None, exc: BaseException) -> None:
         try:
@@ -169,11 +166,9 @@ class TraceMiddleware:
 
 
 def _restored(token: Token[Context]) -> bool:
-    """Detach after a failure. False: a coroutine that the garbage collector closes runs in a context not its own."""
+    """Put the earlier context back. False: a coroutine that the garbage collector closes runs in one not its own."""
     try:
-        token.var.reset(token)
+        restore(token)
     except ValueError:
         return False
-    except AttributeError:  # not the API's own kind of context
-        detach(token)
     return True

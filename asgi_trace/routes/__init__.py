@@ -26,6 +26,8 @@ def read_route(scope: Scope, root_path_before: str) -> str | None:
     as it was before the application saw it. The template includes the root path and every mount.
     """
     try:
+        if not ("endpoint" in scope or "route" in scope or "path_template" in scope or "fastapi" in scope):
+            return None  # nothing routed, or nothing that tells
         route = scope.get("route")
         # The fast path: Starlette and FastAPI without a mount. Every mount that they enter writes `app_root_path`.
         if route is not None and "app_root_path" not in scope and "path_template" not in scope:
@@ -37,8 +39,6 @@ def read_route(scope: Scope, root_path_before: str) -> str | None:
                 if scope.get("root_path") or root_path_before:
                     return application_root(scope, root_path_before) + template
                 return template or None
-        elif route is None and not ("endpoint" in scope or "path_template" in scope or "fastapi" in scope):
-            return None  # nothing routed, or nothing that tells
         return _search(scope, root_path_before)
     except Exception:
         return None
