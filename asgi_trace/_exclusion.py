@@ -47,10 +47,35 @@ def _guarded(exclude: Callable[[Scope], bool], guard: Guard) -> Callable[[Scope]
 
 
 def any_search(patterns: Sequence[re.Pattern[str]]) -> Callable[[str], object] | None:
-    """One function that says whether any pattern is found; the pattern's own when there is only one."""
-    if len(patterns) == 1:
-        return patterns[0].search
-    return (lambda path: any(pattern.search(path) for pattern in patterns)) if patterns else None
+    """One function that says whether any pattern is found, without a detour where there is a shorter way.
+
+    Every request is asked, and mostly about a few whole paths like `^/health$`: those are looked up, not searched.
+    """
+    whole = {text for pattern in patterns for text in _whole(pattern)}
+    searches = [pattern.search for pattern in patterns if not _whole(pattern)]
+    if not searches:
+        return frozenset(whole).__contains__ if whole else None
+    if not whole and len(searches) == 1:
+        return searches[0]
+
+    def search(path: str) -> bool:
+        if path in whole:
+            return True
+        for found in searches:  # noqa: SIM110 - any() would cost a generator
+            if found(path) is not None:
+                return True
+        return False
+
+    return search
+
+
+_WHOLE = re.compile(r"\^([^.^$*+?{}\[\]\\|()]*)\$")
+
+
+def _whole(pattern: re.Pattern[str]) -> tuple[str, ...]:
+    """All the texts in which `^text$` is found; nothing for any other pattern."""
+    match = _WHOLE.fullmatch(pattern.pattern)
+    return (match[1], match[1] + "\n") if match else ()  # `$` stands before a last newline as well
 
 
 def _url(scope: Scope) -> str:
