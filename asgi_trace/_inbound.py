@@ -22,6 +22,7 @@ from ._exclusion import exclusion
 from ._forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
 from ._guard import Guard
 from ._metrics import Metrics
+from ._neighbours import FASTAPI, MARK, QUIET, STARLETTE, mark, neighbour
 from ._options import hook, one_of, provider
 from ._propagation import SPAN_KEY, Propagation
 from ._request import MeasuredRequest, Request, SizedRequest
@@ -38,7 +39,7 @@ from ._semconv import (
 )
 from ._silence import SilentSpan
 from ._socket import Socket
-from ._tracers import INSTRUMENTATION_SCOPE, Tracers
+from ._tracers import Tracers
 from ._types import AttributeValue, Headers, Message, Receive, Scope, Send
 from .redaction import Redaction
 from .trust import Networks, caller_policy
@@ -48,15 +49,11 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["Inbound", "Opened", "close", "server_span", "set_route"]
+__all__ = ["Inbound", "Opened", "server_span", "set_route"]
 
 Opened: TypeAlias = tuple[Context, Receive, Send, Request | Socket | None]
 """The context to attach, what the application gets, and whom to tell how it went."""
 
-_MARK = "asgi_trace"
-_FASTAPI = "fastapi.telemetry"
-_STARLETTE = "starlette.opentelemetry"
-_QUIET: dict[str, bool | None] = {_FASTAPI: None, _STARLETTE: True}
 _EMPTY = Context()
 _SERVER = SpanKind.SERVER  # enums are slow to look into
 _KNOWN_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
@@ -120,7 +117,7 @@ class Inbound:
 
         Straight down, cheapest first: every request pays for each step until it is known that nothing is to be done.
         """
-        if _MARK in scope:
+        if MARK in scope:
             return None
         headers: Headers = scope.get("headers", ())
         if type(headers) is not list and not isinstance(headers, tuple):
@@ -131,7 +128,7 @@ class Inbound:
             return self._silence(scope, headers), receive, send, None
         ambient = get_current()
         alone = True
-        if ambient or _FASTAPI in scope or _STARLETTE in scope:
+        if ambient or FASTAPI in scope or STARLETTE in scope:
             alone = False
             aside = self._step_aside(scope, ambient)
             if aside is not None:
@@ -168,11 +165,11 @@ class Inbound:
             span = tracer.start_span(name, parent, _SERVER, attributes, links, started_at, False, False)
             self.tracers.recorded = recording = span.is_recording()
         if alone:
-            scope[_MARK] = _QUIET
-            scope[_FASTAPI] = None
-            scope[_STARLETTE] = True
+            scope[MARK] = QUIET
+            scope[FASTAPI] = None
+            scope[STARLETTE] = True
         else:
-            _mark(scope)
+            mark(scope)
         if not recording and not measured and self._response_header is None:
             return Context({**parent, SPAN_KEY: span, REQUEST_KEY: span}), receive, send, None
         exchange: Request | Socket
@@ -251,7 +248,7 @@ class Inbound:
 
     def _silence(self, scope: Scope, headers: Headers) -> Context:
         """The context of an excluded request: unsampled, in the caller's trace when that is trusted."""
-        _mark(scope)
+        mark(scope)
         if self._trusts is not None and not self._trusts(scope):
             return Context({SPAN_KEY: SilentSpan(None, ())})
         fields = dict(headers)
@@ -264,68 +261,18 @@ class Inbound:
         """The context in which to call an application that is suppressed, or that another instrumentation traces."""
         if ambient.get(_SUPPRESS):
             return ambient
-        current = ambient.get(SPAN_KEY)
-        fastapi = getattr(scope.get(_FASTAPI), "span", None)
-        if isinstance(fastapi, Span):
-            span = fastapi
-            neighbour = "FastAPI's own telemetry", 'build the application with FastAPI(telemetry={"tracing": False})'
-        elif not isinstance(current, Span):
+        other = neighbour(scope, ambient)
+        if other is None:
             return None
-        elif scope.get(_STARLETTE) and _is_starlettes(current):
-            span = current
-            neighbour = "Starlette's OpenTelemetryMiddleware", "remove that middleware from the application"
-        elif _is_foreign_server_span(current):
-            span = current
-            neighbour = f"the instrumentation {_scope_of(current)!r}", "remove it from the application"
-        else:
-            return None
-        who, remedy = neighbour
         self.guard.warn(
-            who,
-            f"{who} already traces these requests, so TraceMiddleware steps aside and makes no span."
-            f" To let TraceMiddleware trace them, {remedy}.",
+            other.name,
+            f"{other.name} already traces these requests, so TraceMiddleware steps aside and makes no span."
+            f" To let TraceMiddleware trace them, {other.remedy}.",
         )
-        _mark(scope)  # a framework's own telemetry further in would be one more
-        return Context({**ambient, REQUEST_KEY: span})
-
-
-def _mark(scope: Scope) -> None:
-    """Tell our own kind, and the frameworks' own telemetry, that this request is traced; a key that is there stays."""
-    scope[_MARK] = marks = _QUIET
-    if _FASTAPI in scope or _STARLETTE in scope:
-        scope[_MARK] = marks = {key: value for key, value in _QUIET.items() if key not in scope}
-    scope.update(marks)
-
-
-def close(scope: Scope) -> None:
-    """Take our marks off a scope: the same dict served again is another request."""
-    try:
-        if scope[_MARK] is _QUIET:
-            del scope[_FASTAPI], scope[_STARLETTE], scope[_MARK]
-            return
-    except KeyError:  # the application has taken some of them off
-        pass
-    for key in scope.pop(_MARK, ()):
-        scope.pop(key, None)
+        mark(scope)  # a framework's own telemetry further in would be one more
+        return Context({**ambient, REQUEST_KEY: other.span})
 
 
 def _links_to(refused: Context) -> Sequence[Link]:
     remote = refused.get(SPAN_KEY)
     return (Link(remote.get_span_context()),) if isinstance(remote, Span) else ()
-
-
-def _is_foreign_server_span(span: Span) -> bool:
-    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.SERVER:
-        return False
-    return _scope_of(span) not in (None, INSTRUMENTATION_SCOPE)
-
-
-def _is_starlettes(span: Span) -> bool:
-    """Starlette's middleware sets its key also where it makes no span, and then another one may be current."""
-    return span.get_span_context().is_valid and _scope_of(span) in (None, "starlette")
-
-
-def _scope_of(span: Span) -> str | None:
-    """The name of the instrumentation that made a span; None for one that is not recorded."""
-    name: str | None = getattr(getattr(span, "instrumentation_scope", None), "name", None)
-    return name

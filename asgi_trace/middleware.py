@@ -16,8 +16,9 @@ from opentelemetry.trace import get_current_span
 
 from ._context import attach, restore
 from ._flush import Flushable, flushable
-from ._inbound import Inbound, close
+from ._inbound import Inbound
 from ._lifespan import serve_lifespan
+from ._neighbours import unmark
 from ._options import application
 from ._origin import leave
 from ._types import ASGIApp, Message, Receive, Scope, Send
@@ -131,7 +132,7 @@ class TraceMiddleware:
             raise
         answered = True
         try:
-            close(scope)
+            unmark(scope)
             if exchange is not None and not exchange.ended:
                 answered = exchange.returned()
         except Exception:
@@ -149,7 +150,7 @@ class TraceMiddleware:
                 if exchange is not None:
                     exchange.failed(exc)
             finally:
-                close(scope)
+                unmark(scope)
         except Exception:
             self._inbound.guard.report("ending a request")
 

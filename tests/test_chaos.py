@@ -24,8 +24,8 @@ from ._actions import App, ClientDisconnect, listening
 from ._drive import GONE, RECEIVE, REQUEST, TRACEPARENT, body, drive, http_scope, start, websocket_scope
 
 NAMES = (
-    "_baggage _current _errors _exchange _exclusion _flush _forwarded _inbound _metrics _origin _propagation _request"
-    " _response_header _semconv _silence _socket _tracers _w3c middleware redaction trust"
+    "_baggage _current _errors _exchange _exclusion _flush _forwarded _inbound _metrics _neighbours _origin"
+    " _propagation _request _response_header _semconv _silence _socket _tracers _w3c middleware redaction trust"
     " routes routes._mounts routes._litestar"
 )
 MODULES = [importlib.import_module(f"asgi_trace.{name}") for name in NAMES.split()]
@@ -193,7 +193,7 @@ def test_no_failure_of_our_own_reaches_the_request(name: str, monkeypatch: pytes
         for label in TARGETS:
             with monkeypatch.context() as patched:
                 patch = partial(broken, label, patched)
-                survives(SCENARIOS[name], patch, meters, provider, clean=label != "asgi_trace._inbound.close")
+                survives(SCENARIOS[name], patch, meters, provider, clean=label != "asgi_trace._neighbours.unmark")
 
 
 FOREIGN = [

@@ -25,7 +25,7 @@ RANKS: dict[str, int] = {
         1: "_errors _exclusion _forwarded _lifespan _log_fields _measured _metrics _propagation _response_header"
         " _semconv _silence _tracers routes routes._litestar routes._mounts",
         # one request: told what happened, never awaits
-        2: "_call _exchange _inbound _outbound _request _socket",
+        2: "_call _exchange _inbound _neighbours _outbound _request _socket",
         # the shells, which await
         3: "_transport httpx httpx2 logging middleware structlog testing routes._report routes.blacksheep"
         " routes.connexion routes.django routes.falcon routes.flask routes.litestar routes.quart routes.sanic",
