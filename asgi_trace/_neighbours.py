@@ -33,10 +33,13 @@ class Neighbour(NamedTuple):
 
 def mark(scope: Scope) -> None:
     """Tell our own kind, and the frameworks' own telemetry, that this request is traced; a key that is there stays."""
-    scope[MARK] = marks = QUIET
     if FASTAPI in scope or STARLETTE in scope:
         scope[MARK] = marks = {key: value for key, value in QUIET.items() if key not in scope}
-    scope.update(marks)
+        scope.update(marks)
+    else:
+        scope[MARK] = QUIET
+        scope[FASTAPI] = QUIET[FASTAPI]
+        scope[STARLETTE] = QUIET[STARLETTE]
 
 
 def unmark(scope: Scope) -> None:
