@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from urllib.parse import unquote
 
-from opentelemetry.trace import SpanContext, TracerProvider, get_current_span
+from opentelemetry.context import get_value
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanContext, TracerProvider, get_current_span
 
-from ._current import server_span
+from ._current import REQUEST_KEY, server_span
 from ._origin import left_behind, origin_of
 from ._tracers import Tracers
 
@@ -25,25 +27,38 @@ _SERVERS = frozenset({"uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hyperc
 def span_context_for(logger_name: str = "", exc: BaseException | None = None) -> SpanContext:
     """The span that a record belongs to: the current one, unless the record is about a request that has just failed.
 
-    `exc` is the exception the record carries; without one, that which is being handled counts.
+    `exc` is the exception the record carries; without one, that which is being handled counts. Within a request it
+    tells nothing: one exception may reach several (a cached future, a shared task), and escape from each of them.
     """
     current = get_current_span().get_span_context()
-    if exc is None:
-        exc = sys.exc_info()[1]
-    if exc is not None:
-        origin = origin_of(exc)
+    by_server = logger_name in _SERVERS
+    within = _within_request()
+    if not within or (by_server and exc is not None):  # a server has nothing but what escaped
+        if exc is None:
+            exc = sys.exc_info()[1]
+        origin = None if exc is None else origin_of(exc)
         # In the same trace the current span is nearer to who writes the record; another one is only what stood there
         # before the request (servers leak one request's context into the next).
         if origin is not None and origin.trace_id != current.trace_id:
             return origin
-    if logger_name in _SERVERS:
-        left = left_behind()
+    if by_server:
+        left = None if within else left_behind()
         if left is not None:
             return left
         server = server_span().get_span_context()
         if server.is_valid:
             return server
     return current
+
+
+def _within_request() -> bool:
+    """Does the current context belong to a request in progress, as far as that can be known?"""
+    request = get_value(REQUEST_KEY)
+    if isinstance(request, Span):
+        # Nobody is told when a request ends that is not recorded. Where another one has just failed, this one's context
+        # is most likely a leaked one.
+        return left_behind() is None
+    return request is not None and not request.ended  # type: ignore[attr-defined]
 
 
 def ids(span_context: SpanContext) -> dict[str, str]:
@@ -55,6 +70,12 @@ def ids(span_context: SpanContext) -> dict[str, str]:
         "span_id": f"{span_context.span_id:016x}",
         "trace_flags": f"{span_context.trace_flags:02x}",
     }
+
+
+def ids_beside(fields: Mapping[str, object], span_context: SpanContext) -> dict[str, str]:
+    """The ids of `span_context` for a record that has `fields`; no ids where those name another trace."""
+    found = ids(span_context)
+    return found if fields.get("trace_id", found["trace_id"]) == found["trace_id"] else ids(INVALID_SPAN_CONTEXT)
 
 
 class ServiceName:

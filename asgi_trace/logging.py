@@ -12,9 +12,9 @@ import logging
 from datetime import datetime, timezone
 from typing import Any
 
-from opentelemetry.trace import TracerProvider
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, TracerProvider
 
-from ._log_fields import NO_ID, ServiceName, ids, span_context_for
+from ._log_fields import NO_ID, ServiceName, ids, ids_beside, span_context_for
 
 __all__ = ["JSONFormatter", "TraceContextFilter", "trace_context", "uvicorn_log_config"]
 
@@ -30,8 +30,9 @@ class TraceContextFilter(logging.Filter):
     `trace_id` is 32 hex digits, `span_id` 16, `trace_flags` 2 (`01`: sampled); without a span `0`, `0` and `00`. The
     name stands on the record twice, as `service.name` for JSON formatters and as `service_name`; it is `service_name`
     when given, else that of the provider (`tracer_provider`, None is the global one), else that of `OTEL_SERVICE_NAME`
-    and `OTEL_RESOURCE_ATTRIBUTES`. A record that carries a `trace_id` already keeps its ids: it may have passed a
-    filter in the thread that wrote it (`QueueHandler`), or its author has set them.
+    and `OTEL_RESOURCE_ATTRIBUTES`. What a record carries already stays: it may have passed a filter in the thread that
+    wrote it (`QueueHandler`), or its author has set it. Beside the `trace_id` of another trace, the span's ids would
+    mislead: what is missing there is `0` and `00`.
     """
 
     def __init__(self, service_name: str | None = None, *, tracer_provider: TracerProvider | None = None) -> None:
@@ -41,11 +42,13 @@ class TraceContextFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Write the attributes; always True."""
         fields = record.__dict__
-        if "trace_id" not in fields:
+        if "trace_id" not in fields or "span_id" not in fields or "trace_flags" not in fields:
             span_context = span_context_for(record.name, record.exc_info[1] if record.exc_info else None)
-            fields.update(ids(span_context))
+            for name, value in ids_beside(fields, span_context).items():
+                fields.setdefault(name, value)
         if "service.name" not in fields:
-            fields["service.name"] = fields["service_name"] = self._service_name()
+            fields["service.name"] = self._service_name()
+        fields.setdefault("service_name", fields["service.name"])
         return True
 
 
@@ -63,15 +66,38 @@ _OF_EVERY_RECORD = frozenset(logging.makeLogRecord({}).__dict__) | {
     "asctime",
     "color_message",
     "message",
-    "service_name",
     "taskName",
 }
+_NO_IDS = ids(INVALID_SPAN_CONTEXT)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return object.__repr__(value)
+
+
+_encode = _json.JSONEncoder(default=_text, allow_nan=False).encode
+
+
+def _encode_each(line: dict[str, Any]) -> str:
+    """`line` as JSON, with as text what JSON has no place for; the other fields stay what they are."""
+    pairs = []
+    for name, value in line.items():
+        try:
+            written = _encode(value)
+        except Exception:
+            written = _encode(_text(value))
+        pairs.append(f"{_encode(_text(name))}: {written}")
+    return f"{{{', '.join(pairs)}}}"
 
 
 class JSONFormatter(logging.Formatter):
     """One JSON object a line: `timestamp` (UTC), `level`, `logger`, `message`, the ids, `service.name`, `exception`.
 
-    What was passed as `extra` follows under its own names. The ids are left out where there is no span.
+    What was passed as `extra` follows under its own names, or as `extra.level` where a field of the line has that name.
+    The ids are left out where there is no span.
     """
 
     def __init__(self, *, use_colors: bool | None = None) -> None:
@@ -79,22 +105,34 @@ class JSONFormatter(logging.Formatter):
         super().__init__()
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON. What JSON does not know becomes text."""
+        """The record as one line of JSON. What JSON does not know (NaN, cycles, keys that are tuples) becomes text."""
+        fields = record.__dict__
+        last: dict[str, Any] = {}
+        if record.exc_info:
+            last["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            last["stack"] = self.formatStack(record.stack_info)
         line: dict[str, Any] = {
             "timestamp": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="microseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update((name, value) for name, value in record.__dict__.items() if name not in _OF_EVERY_RECORD)
-        if line.get("trace_id") == NO_ID:
-            for name in ("trace_id", "span_id", "trace_flags"):
-                line.pop(name, None)
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        if record.stack_info:
-            line["stack"] = self.formatStack(record.stack_info)
-        return _json.dumps(line, default=str)
+        for name, value in fields.items():
+            if name in _OF_EVERY_RECORD or (name == "service_name" and value == fields.get("service.name")):
+                continue
+            while name in line or name in last:
+                name = f"extra.{name}"
+            line[name] = value
+        line.update(last)
+        if NO_ID in (line.get("trace_id"), line.get("span_id")):
+            for name, value in _NO_IDS.items():
+                if line.get(name) == value:
+                    del line[name]
+        try:
+            return _encode(line)
+        except Exception:
+            return _encode_each(line)
 
 
 _IDS = "trace_id=%(trace_id)s span_id=%(span_id)s trace_flags=%(trace_flags)s service.name=%(service_name)s"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from ._log_fields import ServiceName, ids, span_context_for
+from ._log_fields import NO_ID, ServiceName, ids_beside, span_context_for
 
 __all__ = ["add_trace_context"]
 
@@ -20,12 +20,13 @@ def add_trace_context(logger: Any, method_name: str, event_dict: MutableMapping[
 
         structlog.configure(processors=[add_trace_context, structlog.processors.JSONRenderer()])
 
-    What the event carries already stays. Put it before processors that format the exception: a handler outside of the
-    middleware gets its ids from that.
+    What the event carries already stays, and beside the `trace_id` of another trace no ids are added. Put it before
+    processors that format the exception: a handler outside of the middleware gets its ids from that.
     """
-    span_context = span_context_for("", _exception_of(event_dict))
-    if span_context.is_valid and "trace_id" not in event_dict:
-        event_dict.update(ids(span_context))
+    found = ids_beside(event_dict, span_context_for("", _exception_of(event_dict)))
+    if found["trace_id"] != NO_ID:
+        for name, value in found.items():
+            event_dict.setdefault(name, value)
     event_dict.setdefault("service.name", _service_name())
     return event_dict
 

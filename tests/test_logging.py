@@ -9,6 +9,7 @@ import logging.config
 import logging.handlers
 import pickle
 import queue
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,8 +24,17 @@ from fastapi import BackgroundTasks, Depends, FastAPI
 from opentelemetry.context import Context, attach
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context, use_span
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    TraceFlags,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+    use_span,
+)
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
@@ -34,7 +44,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from asgi_trace import TraceMiddleware
+from asgi_trace import TraceMiddleware, server_span
 from asgi_trace._types import ASGIApp, Receive, Scope, Send
 from asgi_trace.logging import JSONFormatter, TraceContextFilter, trace_context, uvicorn_log_config
 from asgi_trace.testing import CapturedSpans, capture_spans
@@ -42,6 +52,12 @@ from asgi_trace.testing import CapturedSpans, capture_spans
 from ._logs import NO_IDS, Kept, ids_of, ids_on, kept_by, loggers_restored
 
 shop = logging.getLogger("shop")
+
+
+def ids_in(span: Span) -> tuple[str, str]:
+    """The ids of a span that may not be recorded, as logs write them."""
+    span_context = span.get_span_context()
+    return format_trace_id(span_context.trace_id), format_span_id(span_context.span_id)
 
 
 async def get(app: ASGIApp, path: str = "/", **options: Any) -> httpx.Response:
@@ -88,8 +104,8 @@ def test_without_a_span_the_fields_are_there() -> None:
     written = record()
     assert TraceContextFilter("orders").filter(written)
     fields = {name: written.__dict__[name] for name in ("trace_id", "span_id", "trace_flags", "service.name")}
-    assert fields == {"trace_id": "0", "span_id": "0", "trace_flags": "00", "service.name": "orders"}
-    assert trace_context() == {"trace_id": "0", "span_id": "0", "trace_flags": "00"}
+    assert fields == NO_SPAN | {"service.name": "orders"}
+    assert trace_context() == NO_SPAN
 
 
 def test_ids_that_a_record_carries_are_kept(spans: CapturedSpans) -> None:
@@ -109,6 +125,38 @@ def test_ids_that_a_record_carries_are_kept(spans: CapturedSpans) -> None:
     asyncio.run(get(TraceMiddleware(app)))
     listener.stop()
     assert behind.ids() == {"within": ids_of(spans.server), "by hand": ("mine", "too")}
+
+
+NO_SPAN = {"trace_id": "0", "span_id": "0", "trace_flags": "00"}
+
+
+@pytest.mark.parametrize(
+    ("carried", "added"),
+    [
+        ({"trace_id": "mine"}, {"span_id": "0", "trace_flags": "00"}),
+        ({"trace_id": f"{0xABC:032x}"}, {"span_id": f"{0xDEF:016x}", "trace_flags": "01"}),
+        ({"span_id": "mine"}, {"trace_id": f"{0xABC:032x}", "trace_flags": "01"}),
+        ({"trace_flags": "mine"}, {"trace_id": f"{0xABC:032x}", "span_id": f"{0xDEF:016x}"}),
+        ({"service.name": "mine"}, {"service_name": "mine"}),
+        ({"service_name": "mine"}, {"service.name": "orders"}),
+    ],
+)
+def test_a_field_that_a_record_carries_is_kept_and_the_others_are_added(
+    carried: dict[str, str], added: dict[str, str]
+) -> None:
+    """Every name is there for a format string; no span's ids stand beside the id of another trace."""
+    written = record(**carried)
+
+    def twice() -> None:
+        attach(context_of(1))
+        TraceContextFilter("orders").filter(written)
+        first = dict(written.__dict__)
+        TraceContextFilter("again").filter(written)
+        assert written.__dict__ == first
+
+    contextvars.copy_context().run(twice)
+    assert {name: written.__dict__.get(name) for name in carried | added} == carried | added
+    assert NO_SPAN.keys() | {"service.name", "service_name"} <= written.__dict__.keys()
 
 
 def named(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
@@ -491,6 +539,130 @@ def test_a_failure_does_not_name_the_next_request(spans: CapturedSpans) -> None:
     assert kept.ids() == {"caught": ids_of(outer_span)}
 
 
+def caused_by(exc: Exception) -> Exception:
+    found = RuntimeError("no orders")
+    found.__cause__ = exc
+    return found
+
+
+def in_turn(app: ASGIApp, then: Callable[[Exception], None]) -> None:
+    """Two requests that fail, each in a context of its own, and what their server does after each."""
+
+    async def serve() -> None:
+        try:
+            await app({"type": "http", "method": "GET", "path": "/", "headers": []}, *ends)
+        except Exception as exc:
+            then(exc)
+
+    async def run() -> None:
+        await asyncio.create_task(serve())
+        await asyncio.create_task(serve())
+
+    ends: Any = (None, None)
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+def test_requests_that_share_an_exception_have_their_own_ids(sampler: Sampler) -> None:
+    """An exception that has escaped from one request, and reaches the next, is logged there with the ids of that."""
+    shared = ConnectionError("database down")
+    served: list[tuple[str, str]] = []
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append(ids_in(server_span()))
+        shop.error("told", exc_info=shared)
+        try:
+            raise shared
+        except ConnectionError as exc:
+            shop.error("while it is handled")
+            shop.error("wrapped", exc_info=caused_by(exc))
+            logging.getLogger("uvicorn.access").info("answered")
+            raise
+
+    def server(exc: Exception) -> None:
+        logging.getLogger("uvicorn.error").error("traceback", exc_info=exc)
+        logging.getLogger("uvicorn.access").info("500")
+        shop.error("outside", exc_info=exc)
+
+    with capture_spans(sampler), kept_by("shop") as kept, kept_by("uvicorn") as lines:
+        in_turn(TraceMiddleware(fails), server)
+    first, second = served
+    assert first != second
+    assert [ids_on(written) for written in kept.records] == [first] * 4 + [second] * 4
+    assert [ids_on(written) for written in lines.records] == [first] * 3 + [second] * 3
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+def test_a_leaked_request_does_not_hide_the_failure(sampler: Sampler) -> None:
+    """Where a server starts a request in the context of one that goes on, its traceback is that of the failed one."""
+    served: list[tuple[str, str]] = []
+    inner: ASGIApp
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append(ids_in(server_span()))
+        raise ValueError("no such order")
+
+    async def next_one(scope: Scope, receive: Receive, send: Send) -> None:
+        with pytest.raises(ValueError, match="no such order") as caught:
+            await inner({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
+        logging.getLogger("uvicorn.error").error("traceback", exc_info=caught.value)
+
+    async def leaks(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append(ids_in(server_span()))
+        await asyncio.create_task(next_one(scope, receive, send))
+        shop.info("goes on")
+        await answer(send)
+
+    inner = TraceMiddleware(fails)
+    with capture_spans(sampler), kept_by("shop") as kept, kept_by("uvicorn") as lines:
+        asyncio.run(get(TraceMiddleware(leaks)))
+    leaked, failed = served
+    assert leaked[0] != failed[0]
+    assert lines.ids() == {"traceback": failed}
+    assert kept.ids() == {"goes on": leaked}
+
+
+def test_a_failure_within_does_not_name_the_access_line(spans: CapturedSpans) -> None:
+    """The access line is that of the request which answers, also when it has called another one that failed."""
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("no such order")
+
+    inner = TraceMiddleware(fails)
+
+    async def calls(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await inner({"type": "http", "method": "GET", "path": "/inner", "headers": []}, receive, send)
+        except ValueError:
+            logging.getLogger("uvicorn.access").info("answered")
+            shop.exception("caught")
+        await answer(send)
+
+    with kept_by("shop") as kept, kept_by("uvicorn") as lines:
+        asyncio.run(get(TraceMiddleware(calls)))
+    inner_span, outer_span = spans
+    assert inner_span.context.trace_id != outer_span.context.trace_id
+    assert lines.ids() == {"answered": ids_of(outer_span)}
+    assert kept.ids() == {"caught": ids_of(outer_span)}
+
+
+def test_an_unrecorded_request_that_was_leaked_does_not_hide_the_failure() -> None:
+    """Where a request has failed within the context of one that nobody records, handlers outside log the failed one."""
+    served: list[tuple[str, str]] = []
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append(ids_in(server_span()))
+        raise ValueError("no such order")
+
+    async def leaks(scope: Scope, receive: Receive, send: Send) -> None:
+        bare = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        await outside(TraceMiddleware(fails), lambda exc: shop.exception("outer"))(bare, receive, send)
+
+    with capture_spans(ALWAYS_OFF), kept_by("shop") as kept:
+        asyncio.run(get(TraceMiddleware(leaks)))
+    assert kept.ids()["outer"] == kept.ids()["while it is handled"] == served[0]
+
+
 def test_only_servers_speak_for_a_request_without_its_exception(spans: CapturedSpans) -> None:
     """After a response that never came, the server's loggers have the request's ids and nobody else's have."""
 
@@ -604,7 +776,7 @@ def as_json(written: logging.LogRecord) -> dict[str, Any]:
     TraceContextFilter("shop").filter(written)
     line = JSONFormatter().format(written)
     assert "\n" not in line
-    parsed: dict[str, Any] = json.loads(line)
+    parsed: dict[str, Any] = json.loads(line, parse_constant=pytest.fail)
     return parsed
 
 
@@ -639,6 +811,83 @@ def test_a_json_line_is_written_whatever_the_record_holds() -> None:
     assert line["message"] == "a\nb \udcff"
     assert line["when"] == "7"
     assert line["numbers"] == {"1": "{2}"}
+
+
+def circle() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    found["again"] = found
+    return found
+
+
+def deep() -> list[Any]:
+    found: list[Any] = []
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise ValueError("not ready")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        ([1.5, float("inf")], "[1.5, inf]"),
+        ({(1, 2): 3}, "{(1, 2): 3}"),
+        (circle(), "{'again': {...}}"),
+        (Mute(), "<.*Mute object at .*>"),
+        ([Mute()], "<.*Mute object at .*>"),
+        (deep(), "<list object at .*>"),
+    ],
+)
+def test_a_json_line_holds_as_text_what_json_has_no_place_for(value: object, written: str) -> None:
+    """The line is JSON by the letter, and the other extras of the record stay what they are."""
+    line = as_json(record(value=value, order={"id": 7}))
+    text = line["value"][0] if isinstance(line["value"], list) else line["value"]
+    assert text == written or re.fullmatch(written, text)
+    assert (line["message"], line["service.name"], line["order"]) == ("paid", "shop", {"id": 7})
+
+
+def test_a_json_line_names_what_has_no_name() -> None:
+    """An extra whose key is no text is there under the text of its key."""
+    written = record()
+    written.__dict__.update({(1, 2): 3})  # type: ignore[dict-item]
+    assert as_json(written)["(1, 2)"] == 3
+
+
+def test_the_fields_of_a_json_line_are_not_overwritten() -> None:
+    """An extra that has the name of a field moves aside, as far as it must."""
+    clash = {name: f"my {name}" for name in ("timestamp", "level", "logger", "exception", "stack", "service_name")}
+    line = as_json(record(created=0.25, exc_info=(None, None, None), **clash, **{"extra.level": "another"}))
+    assert line == {
+        "timestamp": "1970-01-01T00:00:00.250000+00:00",
+        "level": "INFO",
+        "logger": "shop",
+        "message": "paid",
+        "service.name": "shop",
+        "service_name": "my service_name",
+        "exception": "NoneType: None",
+        "stack": "my stack",
+        "extra.timestamp": "my timestamp",
+        "extra.level": "my level",
+        "extra.extra.level": "another",
+        "extra.logger": "my logger",
+        "extra.exception": "my exception",
+    }
+
+
+def test_a_json_line_keeps_the_ids_that_its_author_gave() -> None:
+    """Only those that say that there is no span are left out."""
+    assert as_json(record(trace_id="mine"))["trace_id"] == "mine"
+    assert as_json(record(span_id="mine"))["span_id"] == "mine"
+    assert as_json(record(trace_id="mine")).keys() & NO_SPAN.keys() == {"trace_id"}
+    assert as_json(record(span_id="mine")).keys() & NO_SPAN.keys() == {"span_id"}
 
 
 def test_a_json_line_has_the_ids_of_the_span(spans: CapturedSpans) -> None:

@@ -74,6 +74,23 @@ def test_a_line_about_a_failed_request_carries_its_ids(lines: list[str], spans: 
     assert "ValueError: no such order" in lines[0]
 
 
+def test_a_line_about_anothers_exception_carries_its_own_ids(lines: list[str], spans: CapturedSpans) -> None:
+    """An exception that has escaped from one request, and reaches the next, does not bring its ids along."""
+    shared = ValueError("no such order")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            raise shared
+        except ValueError:
+            logger.info("told")
+            raise
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no such order"):
+            serve(app)
+    assert [line.split()[1:3] for line in lines] == [[*ids_of(span)] for span in spans]
+
+
 def test_serialized_lines_carry_the_ids(lines: list[str], spans: CapturedSpans) -> None:
     """Loguru's own JSON has them under `extra`, also when it writes from its own thread."""
 

@@ -11,6 +11,7 @@ import structlog
 
 from asgi_trace import TraceMiddleware
 from asgi_trace._types import Receive, Scope, Send
+from asgi_trace.logging import trace_context
 from asgi_trace.structlog import add_trace_context
 from asgi_trace.testing import CapturedSpans
 
@@ -100,6 +101,21 @@ def test_an_event_about_a_failed_request_carries_its_ids(log: StringIO, spans: C
     assert all("ValueError: no such order" in event["exception"] for event in events(log)[:2])
 
 
+def test_an_event_about_anothers_exception_carries_its_own_ids(log: StringIO, spans: CapturedSpans) -> None:
+    """An exception that has escaped from one request, and reaches the next, does not bring its ids along."""
+    shared = ValueError("no such order")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        structlog.get_logger().error("told", exc_info=shared)
+        raise shared
+
+    serve(app)
+    serve(app)
+    told = [(event["trace_id"], event["span_id"]) for event in events(log) if event["event"] == "told"]
+    first, second = (ids_of(span) for span in spans)
+    assert told == [first, second]
+
+
 def test_an_event_outside_of_a_request_carries_the_service_alone(log: StringIO) -> None:
     """Without a span there are no ids to search for, and no keys."""
     structlog.get_logger().info("started")
@@ -114,3 +130,15 @@ def test_what_an_event_carries_already_stays(log: StringIO, spans: CapturedSpans
 
     serve(app)
     assert events(log) == [{"event": "replayed", "trace_id": "mine", "service.name": "other"}]
+
+
+def test_what_an_event_lacks_is_added(log: StringIO, spans: CapturedSpans) -> None:
+    """One id that the author gave does not keep the others away, nor is it overwritten."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        structlog.get_logger().info("replayed", span_id="mine")
+        structlog.get_logger().info("of this trace", trace_id=trace_context()["trace_id"])
+
+    serve(app)
+    trace_id, span_id = ids_of(spans.server)
+    assert [(event["trace_id"], event["span_id"]) for event in events(log)] == [(trace_id, "mine"), (trace_id, span_id)]
