@@ -1,11 +1,13 @@
 """The server's `lifespan`: passed through, but for one thing: what is queued is sent before a stop is complete.
 
 A server may end the process as soon as it hears `lifespan.shutdown.complete` (uvicorn raises SIGTERM again, and no exit
-handler runs). An application that knows no lifespan would never let it be heard, so then we answer in its place.
+handler runs). An application that knows no lifespan would never let it be heard, so then we answer in its place. One
+that fails at its very start cannot be told from it for sure: it is served as well, but not in silence.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from ._flush import Flushable, flush
@@ -26,7 +28,8 @@ async def serve_lifespan(
     """Serve a `lifespan` scope, and flush before its last message. Raises what the application raises.
 
     But not where it raises before it has received or sent anything, and there is something to flush: then it knows no
-    lifespan (ASGI: "the server must continue"), and the server is answered as if there were nothing to do.
+    lifespan (ASGI: "the server must continue"), and the server is answered as if there were nothing to do. Unless the
+    exception plainly says that, it is logged as a warning.
     """
     touched = False
 
@@ -48,10 +51,34 @@ async def serve_lifespan(
     try:
         await app(scope, received, sent)
         return
-    except Exception:
+    except Exception as exc:
         if touched or not providers():
             raise
-        logger.debug("%r knows no lifespan: answering in its place", app, exc_info=True)
+        if _is_rejection(exc):
+            logger.debug("%r knows no lifespan: answering in its place", app, exc_info=True)
+        else:
+            logger.warning(
+                "%r failed in its lifespan before it received anything, as an application does that knows no lifespan:"
+                " it is served all the same. If it is a failed start, receive `lifespan.startup` first.",
+                app,
+                exc_info=True,
+            )
     while (await receive())["type"] != "lifespan.shutdown":
         await send({"type": "lifespan.startup.complete"})
     await sent({"type": "lifespan.shutdown.complete"})
+
+
+_REJECTION = re.compile(r"\b(?:lifespan|scope|http)\b(?!:)", re.IGNORECASE)
+_ONLY_OF_REQUESTS = ("headers", "http_version", "method", "path", "query_string", "raw_path", "scheme")
+
+
+def _is_rejection(exc: Exception) -> bool:
+    """Does it say that the application serves requests only? The `http:` of a URL says nothing."""
+    if isinstance(exc, (AssertionError, NotImplementedError)):
+        return True
+    if isinstance(exc, KeyError):
+        return bool(exc.args) and exc.args[0] in _ONLY_OF_REQUESTS
+    try:
+        return _REJECTION.search(str(exc)) is not None
+    except Exception:
+        return False

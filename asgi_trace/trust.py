@@ -23,7 +23,8 @@ _LONGEST_ADDRESS = 64  # an IPv6 address with a zone id; longer text is no addre
 
 
 class Networks:
-    """Answers `address in networks`. Text that is no address is in none of them; `::ffff:10.0.0.1` is `10.0.0.1`.
+    """Answers `address in networks`. Text that is no address is in none of them; `::ffff:10.0.0.1` is `10.0.0.1`, in
+    networks too.
 
     Raises ValueError for text that is neither a network nor an address.
     """
@@ -50,9 +51,11 @@ class Networks:
 
 def _network(text: str, option: str) -> IPv4Network | IPv6Network:
     try:
-        return ip_network(text)
+        network = ip_network(text)
     except ValueError as exc:
         raise ValueError(f"{option}: {text!r} is no network ({exc}); write {_NETWORKS}") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
 
 
 def caller_policy(trust: bool | str | Iterable[str] | Callable[[Scope], bool]) -> Callable[[Scope], bool] | None:

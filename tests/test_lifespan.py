@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from asgi_trace import TraceMiddleware
@@ -78,3 +80,53 @@ async def test_without_anything_to_flush_a_refusal_is_the_servers_business() -> 
     with pytest.raises(ValueError, match="only http"):
         await TraceMiddleware(refuses)(dict(SCOPE), server.receive, server.send)
     assert server.heard == []
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+REJECTIONS = [
+    AssertionError(),
+    NotImplementedError("later"),
+    ValueError("Django can only handle ASGI/HTTP connections, not lifespan."),
+    TypeError("unknown Scope type"),
+    RuntimeError("HTTP only"),
+    KeyError("path"),
+]
+FAILURES = [
+    RuntimeError("database unreachable"),
+    ConnectionError("nobody at http://vault:8200"),
+    KeyError("DATABASE_URL"),
+    KeyError(),
+    KeyError(["path"]),
+    Unprintable(),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("exception", "levels"),
+    [(exc, [logging.DEBUG]) for exc in REJECTIONS] + [(exc, [logging.WARNING]) for exc in FAILURES],
+    ids=repr,
+)
+async def test_a_start_that_may_have_failed_is_not_silent(
+    exception: Exception, levels: list[int], spans: CapturedSpans, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What raises before it receives is served, with one warning and its traceback unless it says that it rejects."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise exception
+
+    server = Server(spans)
+    with caplog.at_level(logging.DEBUG, "asgi_trace"):
+        await TraceMiddleware(app)(dict(SCOPE), server.receive, server.send)
+
+    assert server.heard == COMPLETE
+    records = [record for record in caplog.records if record.name == "asgi_trace"]
+    assert [record.levelno for record in records] == levels
+    assert records[0].exc_info is not None
+    assert records[0].exc_info[1] is exception
+    if levels == [logging.WARNING]:
+        assert "it is served all the same" in records[0].getMessage()

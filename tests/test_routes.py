@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from asgi_trace import TraceMiddleware
 from asgi_trace._types import ASGIApp, Receive, Scope, Send
-from asgi_trace.routes import _mounts, full_template, read_route
+from asgi_trace.routes import _mounts, full_template, read_route, whole_template
 from asgi_trace.routes._report import report
 from asgi_trace.testing import CapturedSpans
 
@@ -61,10 +61,15 @@ class Router:
 
 class Counted(list[Any]):
     walks = 0
+    looks = 0
 
     def __iter__(self) -> Any:
         self.walks += 1
         return super().__iter__()
+
+    def __getitem__(self, index: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(index)
 
 
 def pattern(path: str, rest: str = "") -> re.Pattern[str]:
@@ -107,6 +112,36 @@ def test_mounts_are_looked_through_once() -> None:
         assert read_route(scope, "") == "/tenants/{tenant}/items/{id}"
         assert outer.walks == 1
         assert inner.walks <= 1
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_the_cost_below_mounts_does_not_grow_with_the_routes(count: int) -> None:
+    """Once a mount is known, a request only looks whether it is still where it was found."""
+    others = [Route(f"/other/{number}", object()) for number in range(count)]
+    mounts = [Mount(f"/mount/{number}", Router()) for number in range(count)]
+    inner = Router(*others, *mounts, Route("/items/{id}", endpoint))
+    outer = Router(*others, *mounts, Mount("/tenants/{tenant}", inner))
+    route = Route("/items/{id}", endpoint)
+    for known in (False, True, True):
+        outer.routes.looks = inner.routes.looks = 0
+        scope = scope_below(outer, "/tenants/acme", "/items/7", endpoint, route=route)
+        assert read_route(scope, "") == "/tenants/{tenant}/items/{id}"
+        if known:
+            assert (outer.routes.looks, inner.routes.looks) == (1, 0)
+    assert (outer.walks, inner.walks) == (1, 1)
+
+
+def test_a_route_in_the_place_of_another() -> None:
+    """Where only the endpoint is known, a route that another one has replaced is not found any more."""
+    old = [Route("/items/{id}", endpoint), Mount("/tenants/{tenant}", Router(Route("/items/{id}", endpoint)))]
+    router = Router(*old)
+    top = {"type": "http", "method": "GET", "path": "/items/7", "router": router, "endpoint": endpoint}
+    assert read_route(top, "") == "/items/{id}"
+    assert read_route(scope_below(router, "/tenants/acme", "/items/7", endpoint), "") == "/tenants/{tenant}/items/{id}"
+    router.routes[0] = Route("/things/{thing}", endpoint)
+    assert read_route(top, "") == "/things/{thing}"
+    router.routes[1] = Mount("/tenants/{name}", Router(Route("/items/{id}", endpoint)))
+    assert read_route(scope_below(router, "/tenants/acme", "/items/7", endpoint), "") == "/tenants/{name}/items/{id}"
 
 
 def test_without_a_route_in_the_scope() -> None:
@@ -208,7 +243,10 @@ KEYS = ["app", "app_root_path", "endpoint", "fastapi", "litestar_app", "path_tem
 def test_nothing_in_a_scope_can_break_the_reader(more: dict[str, Any]) -> None:
     """Whatever objects stand in the scope, the answer is a template or None."""
     scope = {"type": "http", "method": "GET", "path": f"/{SECRET}/x", **more}
-    for answer in (read_route(scope, ""), full_template(scope, "", "/items/{id}")):
+    for complete in (full_template, whole_template):
+        answer = complete(scope, "", "/items/{id}")
+        assert answer is None or isinstance(answer, str)
+    for answer in (read_route(scope, ""), read_route(scope, "/x")):
         assert answer is None or isinstance(answer, str)
 
 
@@ -249,6 +287,46 @@ def test_what_cannot_be_told_has_no_route() -> None:
     scope = {"type": "http", "path_template": "", "route_handler": handler, "litestar_app": app, "app": app}
     assert read_route({**scope, "raw_path": b"/two/x"}, "") == "/two/{path}"
     assert read_route({**scope, "raw_path": b"/three/x"}, "") is None
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "root_path", "path", "route"),
+    [
+        (b"/items/7", "", "/items/7", "/items/{id}"),
+        (b"/items/7/", "", "/items/7", "/items/{id}"),
+        (b"//items//7", "", "/items/7", "/items/{id}"),
+        (b"/items/%C3%A9?q=/a/b", "", "/items/\u00e9", "/items/{id}"),
+        (b"/items/%ff", "", "/items/\udcff", "/items/{id}"),
+        (b"/prefix/items/7", "/prefix", "/items/7", "/prefix/items/{id}"),
+        (b"/items/7", "/prefix", "/items/7", "/prefix/items/{id}"),
+        (b"", "", "/items/7", "/items/{id}"),
+        (None, "", "/items/7", "/items/{id}"),
+        (b"/", "", "/items/7", "/items/{id}"),
+        (b"/mounted/items/7/", "", "/items/7", None),
+        (b"/prefix/mounted/items/7/", "/prefix", "/items/7", None),
+        (b"/mounted/", "", "/", None),
+    ],
+)
+def test_a_litestar_that_has_matched_a_part_of_the_path(
+    raw_path: bytes | None, root_path: str, path: str, route: str | None
+) -> None:
+    """Where something has cut the path that Litestar matched, its template is not the whole one: no route."""
+    scope = {"type": "http", "path": path, "root_path": root_path, "path_template": "/items/{id}"}
+    assert read_route({**scope, "raw_path": raw_path}, root_path) == route
+
+
+def test_the_template_of_an_application_that_matches_the_whole_path() -> None:
+    """It is complete, but below a Litestar, which cuts the path: there its mount is put in front, where it is known."""
+    assert whole_template({"type": "http", "root_path": "/prefix"}, "/prefix", "/prefix/items") == "/prefix/items"
+
+    def handler_function() -> None: ...
+
+    handler = SimpleNamespace(fn=handler_function)
+    app = SimpleNamespace(routes=[SimpleNamespace(route_handler=handler, path=path) for path in ("/one", "/two")])
+    scope = {"type": "http", "path_template": "", "route_handler": handler, "litestar_app": app, "app": app}
+    assert whole_template({**scope, "raw_path": b"/two/x"}, "", "/x") == "/two/x"
+    assert whole_template({**scope, "raw_path": b"/three/x"}, "", "/x") is None
+    assert whole_template({**scope, "raw_path": None}, "", "/x") is None
 
 
 def test_an_adapter_outside_of_a_recorded_request(spans: CapturedSpans) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from .._current import report_exception
 from .._types import Scope
-from ._litestar import mount_path
+from ._litestar import is_whole, mount_path
 from ._mounts import REST, Matched, application_root, matched
 
-__all__ = ["full_template", "read_route", "report_exception"]
+__all__ = ["full_template", "read_route", "report_exception", "whole_template"]
 
 
 def read_route(scope: Scope, root_path_before: str) -> str | None:
@@ -60,6 +60,23 @@ def full_template(scope: Scope, root_path_before: str, template: str) -> str | N
         return None
 
 
+def whole_template(scope: Scope, root_path_before: str, template: str) -> str | None:
+    """Complete the `template` of an application that matches the whole path: Litestar alone cuts it. Never raises.
+
+    None when Litestar's mount cannot be told.
+    """
+    try:
+        if scope.get("path_template") != "":
+            return template
+        found, mounted_at = matched(scope), mount_path(scope)
+        if found is None or mounted_at is None:
+            return None
+        above = found.prefix if found.mount is not None and found.mount.serves(scope["litestar_app"]) else ""
+        return _join(application_root(scope, root_path_before), above + mounted_at, template)
+    except Exception:
+        return None
+
+
 def _with_prefix(route: Any, included: Any) -> Any:
     """FastAPI: what knows the prefix of `include_router()`, when it belongs to this very route."""
     context = included.get("effective_route_context")
@@ -73,7 +90,9 @@ def _search(scope: Scope, before: str) -> str | None:
         return None
     root, template = application_root(scope, before), scope.get("path_template")
     if isinstance(template, str):  # Litestar
-        return _join(root, found.prefix, template) if template else _below_litestar(scope, root, found)
+        if not template:
+            return _below_litestar(scope, root, found)
+        return _join(root, found.prefix, template) if is_whole(scope) else None
     return _join(root, found.prefix, _leaf(scope, found))
 
 

@@ -2,8 +2,9 @@
 
 A mount leaves only its concrete path in the scope (`root_path`, `/tenants/acme`), so the template is found by asking
 the mounts, and the mounts only, which of them took that path. What a router holds is tabulated once per router, and the
-answer is remembered per concrete path; both are bounded and hold the application weakly. Applications and routes are
-read by attribute, as Starlette and FastAPI publish them; anything else counts as an application without routes.
+answer is remembered per concrete path; both are bounded and hold the application weakly, and both are made again when
+a mount is no longer where it was found. Applications and routes are read by attribute, as Starlette and FastAPI publish
+them; anything else counts as an application without routes.
 """
 
 from __future__ import annotations
@@ -30,16 +31,39 @@ class Matched(NamedTuple):
     """The last mount that took a part of the path."""
     top: _Table | None
     """What the outermost router holds."""
+    steps: tuple[tuple[_Table, _Child], ...] = ()
+    """The mounts that took a part of the path, and where each was found."""
+
+    def is_current(self) -> bool:
+        """Are those mounts still where they were?"""
+        for table, child in self.steps:  # noqa: SIM110 - asked at every request
+            if not table.holds(child.place):
+                return False
+        return True
 
     def leaf(self, scope: Scope) -> str | None:
         """The template below `prefix` of the endpoint that the scope names; None when nothing matched there."""
         endpoint = scope["endpoint"]
         table = self.top if self.mount is None else self.mount.table()
         if self.mount is not None and self.mount.serves(endpoint):
-            return REST if table is None else None  # a router as endpoint: it has found nothing
+            # A router as endpoint, or one that hides behind it, has found nothing.
+            return REST if table is None and not self._hides_a_router(scope, None) else None
         if table is None:
             table = table_of(scope.get("app"))
-        return None if table is None else table.leaf(endpoint, scope)
+        if table is None:
+            return None
+        template = table.leaf(endpoint, scope)
+        if table.is_stale() and (again := _fresh(table)) is not None:
+            table, template = again, again.leaf(endpoint, scope)
+        return None if template == REST and self._hides_a_router(scope, table) else template
+
+    def _hides_a_router(self, scope: Scope, table: _Table | None) -> bool:
+        """Was the request handed to another application than those on the way here? It has written its name."""
+        routes = getattr(scope.get("app"), "routes", None)
+        if not isinstance(routes, list) or "path_template" in scope:  # then it is a Litestar, further up
+            return False
+        way = (self.top, table, *(table for table, _ in self.steps))
+        return all(table is None or table.routes() is not routes for table in way)
 
 
 def matched(scope: Scope) -> Matched | None:
@@ -53,7 +77,10 @@ def matched(scope: Scope) -> Matched | None:
         return None
     taken = root_path[len(base) :]
     known = table.walks.get(taken)
-    if known is None:
+    if known is None or not known.is_current():
+        table = _fresh(table)
+        if table is None:
+            return None
         known, depends_on_host = _walk(table, taken, scope)
         if known is not None and not depends_on_host:
             if len(table.walks) >= MOST_REMEMBERED:
@@ -78,16 +105,17 @@ def application_root(scope: Scope, before: str) -> str:
     return base.rstrip("/")
 
 
-def _walk(table: _Table, rest: str, scope: Scope) -> tuple[Matched | None, bool]:
+def _walk(top: _Table, rest: str, scope: Scope) -> tuple[Matched | None, bool]:
     prefix, depends_on_host = "", False
-    mount: _Child | None = None
-    below: _Table | None = table
+    steps: list[tuple[_Table, _Child]] = []
+    below: _Table | None = top
     for _ in range(DEEPEST):
+        below = None if below is None else _fresh(below)
         if not rest:
-            return Matched(prefix, mount, table), depends_on_host
+            return Matched(prefix, steps[-1][1] if steps else None, top, tuple(steps)), depends_on_host
         if below is None:
             below = table_of(scope.get("app"))  # a router that hides behind a middleware
-            if below is None or below is table:
+            if below is None or below is top:
                 break
         for child in below.children:
             if child.regex is None:
@@ -99,17 +127,29 @@ def _walk(table: _Table, rest: str, scope: Scope) -> tuple[Matched | None, bool]
                 break
         else:
             break
-        prefix, mount, below, rest = prefix + child.template, child, child.table(), rest[taken:]
+        steps.append((below, child))
+        prefix, below, rest = prefix + child.template, child.table(), rest[taken:]
     return None, True
+
+
+class _Place:
+    """Where a router has an object: that one, held weakly, at that index."""
+
+    __slots__ = ("index", "item")
+
+    def __init__(self, index: int, item: Any) -> None:
+        self.index = index
+        self.item = weakref.ref(item)
 
 
 class _Child:
     """A mount or host route, held weakly."""
 
-    __slots__ = ("_route", "regex", "template")
+    __slots__ = ("_route", "place", "regex", "template")
 
-    def __init__(self, route: Any, regex: Any, template: str) -> None:
+    def __init__(self, place: _Place, route: Any, regex: Any, template: str) -> None:
         self._route = weakref.ref(route)
+        self.place = place
         self.regex = regex
         self.template = template
 
@@ -130,29 +170,52 @@ class _Child:
 class _Table:
     """What one router holds: its mounts and hosts in order, and its routes by the identity of their endpoint."""
 
-    __slots__ = ("_leaves", "_owner", "children", "size", "walks")
+    __slots__ = ("_leaves", "_owner", "_size", "children", "walks")
 
     def __init__(self, owner: Any, routes: Any) -> None:
         self._owner = weakref.ref(owner, partial(_forget, id(owner)))
-        self._leaves: dict[int, list[weakref.ref[Any]]] = {}
-        self.size = len(routes)
+        self._leaves: dict[int, list[tuple[_Place, weakref.ref[Any]]]] = {}
+        self._size = len(routes)
         self.children: list[_Child] = []
         self.walks: dict[str, Matched] = {}
-        for route in _flat(routes):
-            if hasattr(route, "host_regex"):
-                self.children.append(_Child(route, None, ""))
-            elif getattr(route, "endpoint", None) is not None:
-                self._leaves.setdefault(id(route.endpoint), []).append(weakref.ref(route))
-            elif hasattr(route, "routes") and hasattr(route, "path_regex"):
-                self.children.append(_Child(route, route.path_regex, route.path_format[: -len(REST)]))
+        for index, item in enumerate(routes):
+            for route in _flat(item):
+                if hasattr(route, "host_regex"):
+                    self.children.append(_Child(_Place(index, item), route, None, ""))
+                elif getattr(route, "endpoint", None) is not None:
+                    leaf = (_Place(index, item), weakref.ref(route))
+                    self._leaves.setdefault(id(route.endpoint), []).append(leaf)
+                elif hasattr(route, "routes") and hasattr(route, "path_regex"):
+                    template = route.path_format[: -len(REST)]
+                    self.children.append(_Child(_Place(index, item), route, route.path_regex, template))
 
-    def belongs_to(self, owner: object) -> bool:
-        return self._owner() is owner
+    def owner(self) -> Any:
+        return self._owner()
+
+    def routes(self) -> Any:
+        return getattr(self._owner(), "routes", None)
+
+    def fits(self, owner: object, routes: list[Any]) -> bool:
+        return self._size == len(routes) and self._owner() is owner
+
+    def is_stale(self) -> bool:
+        return self._size == _STALE
+
+    def holds(self, place: _Place) -> bool:
+        """Is the object still there? If not, another one was put in its place, and the whole table is stale."""
+        owner: Any = self._owner()
+        try:
+            if owner.routes[place.index] is place.item():
+                return True
+        except (AttributeError, IndexError):  # the router has gone, or has fewer routes
+            pass
+        self._size = _STALE
+        return False
 
     def leaf(self, endpoint: object, scope: Scope) -> str | None:
         """The template of this endpoint here, or below a mount or host that takes no part of the path."""
         for child in self.children:
-            if not child.template and child.serves(endpoint):
+            if not child.template and child.serves(endpoint) and self.holds(child.place):
                 return REST if child.regex is not None and child.table() is None else None
         routes = list(self._routes_to(endpoint, DEEPEST))
         if len(routes) > 1:
@@ -160,12 +223,12 @@ class _Table:
         return routes[0].path_format if routes else None
 
     def _routes_to(self, endpoint: object, depth: int) -> Iterator[Any]:
-        for reference in self._leaves.get(id(endpoint), ()):
+        for place, reference in self._leaves.get(id(endpoint), ()):
             route = reference()
-            if route is not None and route.endpoint is endpoint:
+            if self.holds(place) and route is not None and route.endpoint is endpoint:
                 yield route
         for child in self.children if depth else ():
-            table = None if child.template else child.table()
+            table = None if child.template or not self.holds(child.place) else child.table()
             if table is not None:
                 yield from table._routes_to(endpoint, depth - 1)
 
@@ -180,18 +243,18 @@ def _first_match(routes: list[Any], scope: Scope) -> list[Any]:
     return sorted(routes, key=lambda route: method not in (getattr(route, "methods", None) or (method,)))
 
 
-def _flat(routes: Any) -> Iterator[Any]:
-    """The routes of a router, those of FastAPI's included routers in their place and with their prefix."""
-    for route in routes:
-        contexts = getattr(route, "effective_route_contexts", None)
-        if contexts is None:
-            yield route
-            continue
-        for context in contexts():
-            prefixed = getattr(context, "starlette_route", None)
-            yield context if prefixed is None else prefixed
+def _flat(item: Any) -> Iterator[Any]:
+    """A route; or those of FastAPI's included router, in its place and with their prefix."""
+    contexts = getattr(item, "effective_route_contexts", None)
+    if contexts is None:
+        yield item
+        return
+    for context in contexts():
+        prefixed = getattr(context, "starlette_route", None)
+        yield context if prefixed is None else prefixed
 
 
+_STALE = -1
 _tables: dict[int, _Table] = {}
 
 
@@ -200,14 +263,22 @@ def _forget(key: int, _: object) -> None:
 
 
 def table_of(owner: Any) -> _Table | None:
-    """The table of something that has `routes`, built once and again when their number has changed."""
+    """The table of something that has `routes`, built once, and again when it is stale or their number has changed."""
     table = _tables.get(id(owner))
     routes = getattr(owner, "routes", None)
     if not isinstance(routes, list):
         return None
-    if table is None or table.size != len(routes) or not table.belongs_to(owner):
+    if table is None or not table.fits(owner, routes):
         try:
             table = _tables[id(owner)] = _Table(owner, routes)
         except TypeError:  # it cannot be held weakly (Litestar): not an object of Starlette's
             return None
     return table
+
+
+def _fresh(table: _Table) -> _Table | None:
+    """The table, or another one when a mount in it has been replaced by something else."""
+    if not table.is_stale() and all(table.holds(child.place) for child in table.children):
+        return table
+    owner = table.owner()
+    return None if owner is None else table_of(owner)

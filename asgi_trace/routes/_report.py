@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.context import get_value
@@ -9,18 +10,26 @@ from opentelemetry.trace import Span
 
 from .._current import REQUEST_KEY
 from .._types import Scope
-from . import full_template
+from . import full_template, whole_template
 
 
 def report(template: str, scope: Scope | None = None) -> None:
     """Set the route of the request in progress to `template` below the root path and the mounts of the application.
 
-    `scope` is the one the application was called with, where that is not the request's own. For an application whose
-    routes match the whole path, `set_route()` is right instead.
+    `scope` is the one the application was called with, where that is not the request's own.
     """
+    _set(full_template, template, scope)
+
+
+def report_whole(template: str, scope: Scope | None = None) -> None:
+    """The same for an application whose routes match the whole path: its `template` is complete but below Litestar."""
+    _set(whole_template, template, scope)
+
+
+def _set(complete: Callable[[Scope, str, str], str | None], template: str, scope: Scope | None) -> None:
     request: Any = get_value(REQUEST_KEY)
     if request is None or isinstance(request, Span):
         return
-    full = full_template(request.scope if scope is None else scope, request.root_path, template)
+    full = complete(request.scope if scope is None else scope, request.root_path, template)
     if full is not None:
         request.template = full

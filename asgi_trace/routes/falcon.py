@@ -3,7 +3,7 @@
     app = falcon.asgi.App(middleware=[TraceRoutes()])
     app.set_error_reporter(report_error)  # Falcon 4.4 and later
 
-Falcon matches the whole path, `root_path` included, so its templates are complete as they are.
+Falcon matches the whole path, `root_path` included, so its templates are complete as they are, but below Litestar.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 from falcon import HTTPError, HTTPStatus
 from falcon.asgi import Request
 
-from .._current import report_exception, set_route
+from .._current import report_exception
+from ._report import report_whole
 
 __all__ = ["TraceRoutes", "report_error"]
 
@@ -26,11 +27,16 @@ class TraceRoutes:
 
     async def process_resource(self, req: Request, *_: Any) -> None:
         """Falcon has found the resource of a request."""
-        set_route(req.uri_template or "")
+        _report_template(req)
 
     async def process_resource_ws(self, req: Request, *_: Any) -> None:
         """Falcon has found the resource of a websocket."""
-        set_route(req.uri_template or "")
+        _report_template(req)
+
+
+def _report_template(req: Request) -> None:
+    if req.uri_template:
+        report_whole(req.uri_template, req.scope)
 
 
 def report_error(req: Request, error: Exception, params: dict[str, Any], handled: bool) -> None:

@@ -86,6 +86,34 @@ def test_behind_a_root_path(app: Any, spans: CapturedSpans) -> None:
     assert name_and_route(spans) == expected("GET", "/prefix/items/{item:int}")
 
 
+@pytest.mark.filterwarnings("ignore::litestar.exceptions.base_exceptions.LitestarDeprecationWarning")
+@pytest.mark.parametrize("copy_scope", [False, True])
+def test_mounted_in_litestar(app: Any, spans: CapturedSpans, copy_scope: bool) -> None:
+    """Litestar cuts its mount from the path that Falcon matches, so that stands in front of the template."""
+    litestar = pytest.importorskip("litestar")
+
+    async def mount(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "path": scope["path"].rstrip("/")}, receive, send)
+
+    mount.__annotations__.update(scope=litestar.types.Scope, receive=litestar.types.Receive, send=litestar.types.Send)
+    handler = litestar.asgi("/mounted", is_mount=True, copy_scope=copy_scope)(mount)
+    outer = litestar.Litestar([handler])
+    cases: list[Case] = [
+        ("/items/7", "GET", 200, "/items/{item:int}"),
+        ("/items/7", "POST", 405, "/items/{item:int}"),
+        ("/sink/what/ever", "GET", 200, "/{path}"),
+        ("/missing", "GET", 404, "/{path}"),
+    ]
+    check(traced(outer), spans, cases, prefix="/mounted", template="/mounted")
+    spans.clear()
+    check(traced(outer), spans, cases, prefix="/pre/mounted", template="/pre/mounted", root_path="/pre")
+    starlette = pytest.importorskip("starlette.applications")
+    routing = pytest.importorskip("starlette.routing")
+    above = starlette.Starlette(routes=[routing.Mount("/tenants/{tenant}", app=outer)])
+    spans.clear()
+    check(traced(above), spans, cases, prefix="/tenants/acme/mounted", template="/tenants/{tenant}/mounted")
+
+
 @RANDOM_REQUESTS
 def test_random_paths_make_no_names(app: Any, spans: CapturedSpans, count: int) -> None:
     """However many paths are asked for, the names are those of routes and methods."""

@@ -108,11 +108,21 @@ async def mounts_litestar(scope: Scope, receive: Receive, send: Send) -> None:
     await Litestar([item])(scope, receive, send)
 
 
+@get("/")
+async def root() -> str:
+    return "x"
+
+
+@asgi("/shared", is_mount=True, copy_scope=False)
+async def shares_with_litestar(scope: Scope, receive: Receive, send: Send) -> None:
+    await Litestar([root, item, room])(scope, receive, send)
+
+
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Litestar:
     directory = tmp_path_factory.mktemp("static")
     (directory / "style.css").write_text("a {}")
-    mounts = [raw, mounts_starlette, mounts_router, mounts_a_copy, mounts_litestar]
+    mounts = [raw, mounts_starlette, mounts_router, mounts_a_copy, mounts_litestar, shares_with_litestar]
     version = Router("/version/{version:int}", route_handlers=[item, room, Orders])
     static = create_static_files_router("/static", directories=[directory])
     return Litestar(
@@ -143,6 +153,13 @@ CASES: list[Case] = [
     ("/copied/in/7", "GET", 200, "/copied/{path}"),
     ("/copied/missing", "GET", 404, "/copied/{path}"),
     ("/inner/items/7", "GET", 200, "/inner/{path}"),
+    ("/shared/items/7", "GET", 200, None),
+    ("/shared/items/7", "DELETE", 405, None),
+    ("/shared", "GET", 200, None),
+    ("/shared/missing", "GET", 404, None),
+    ("/below/shared/rooms/7", WS, 101, None),
+    ("/items//7/", "GET", 200, "/items/{item_id}"),
+    ("/files/a b/\u00e9", "GET", 200, "/files/{rest}"),
     ("/missing", "GET", 404, None),
     ("/missing", WS, 403, None),
 ]

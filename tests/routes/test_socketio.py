@@ -25,8 +25,6 @@ from ._drive import (
     check_cardinality,
     described,
     expected,
-    get,
-    name_and_route,
     run,
     traced,
 )
@@ -70,10 +68,16 @@ def test_the_wrapped_application(spans: CapturedSpans) -> None:
 
 
 def test_mounted_in_starlette(spans: CapturedSpans) -> None:
-    """Below a mount, the mount's template is the route."""
-    outer = traced(Starlette(routes=[Mount("/realtime", app=cast(Any, build()))]))
-    run(get(outer, "/realtime" + POLLING))
-    assert name_and_route(spans) == expected("GET", "/realtime/{path}")
+    """Below a mount, the mount's template is the route, but for what the wrapped application does not know."""
+    app = build(socketio_path="/realtime/socket.io")
+    cases: list[Case] = [
+        (POLLING, "GET", 400, "/{path}"),
+        ("/items/7", "GET", 200, "/items/{item}"),
+        ("/m/m/7", "GET", 200, "/m/{n}/{x}"),
+        ("/missing", "GET", 404, None),
+    ]
+    outer = traced(Starlette(routes=[Mount("/realtime", app=cast(Any, app))]))
+    check(outer, spans, cases, prefix="/realtime", template="/realtime")
 
 
 def test_the_span_is_current_in_handlers(spans: CapturedSpans) -> None:
