@@ -80,39 +80,42 @@ class Call:
         self._span = span  # None when it does not record
         self._measured = measured  # None when nobody does
         self._context = context
-        self._started_at = self._last = started_at  # nanoseconds since the epoch, as the span's
+        self._started_at = started_at  # nanoseconds since the epoch, as the span's
         self._token: Any = attach(context) if current else None
         sends.active = True
 
-    def _leave(self, exc: BaseException | None = None) -> None:
+    def _leave(self) -> None:
+        """The request is no longer on its way: there is a response, or there will be none."""
         sends = self._sends
-        if sends is None:
-            return
-        self._sends = None
-        sends.active = False
-        # A coroutine that is closed from another context must leave that one alone.
-        if self._token is not None and not isinstance(exc, GeneratorExit):
-            detach(self._token)
+        if sends is not None:
+            self._sends = None
+            sends.active = False
+            if self._token is not None:
+                detach(self._token)
 
     def started(self, request: Any, response: Any) -> None:
         """The response's headers have arrived; from here on its body is watched, unless it is in memory already."""
-        outbound = self._outbound
+        outbound, span, measured = self._outbound, self._span, self._measured
+        watched = False
         try:
-            self._describe(response)
-            if self._span is not None and outbound.on_response is not None:
-                self.tell("on_response", outbound.on_response, request, response)
-            if not response.is_closed and not response.is_stream_consumed and self._watch(response):
-                self._last = time_ns()
-                self._leave()
-                return
-            if self._measured is not None:
-                self._measured.arrived(response)
+            status = response.status_code
+            if span is None or measured is not None or outbound.curious or status >= 400 or response.extensions:
+                self._describe(request, response)
+            else:  # the same, where there is nothing but the status to tell
+                span.set_attribute(STATUS_CODE, status)
+            watched = not response.is_closed and not response.is_stream_consumed and self._watch(response)
+            if measured is not None and not watched:
+                measured.arrived(response)
         except Exception:
             outbound.guard.report("recording a response")
+        except BaseException as exc:  # the program is told to stop
+            self.failed(exc)
+            raise
         self._leave()
-        self.finished()
+        if not watched:
+            self.finished()
 
-    def _describe(self, response: Any) -> None:
+    def _describe(self, request: Any, response: Any) -> None:
         outbound, span, extensions = self._outbound, self._span, response.extensions
         status = response.status_code
         attributes: Attributes = {STATUS_CODE: status}
@@ -141,11 +144,14 @@ class Call:
                 span.set_attribute(key, value)
         if status >= 400:
             span.set_status(ERROR)
+        if outbound.on_response is not None:
+            self.tell("on_response", outbound.on_response, request, response)
 
     def _watch(self, response: Any) -> bool:
         outbound, stream = self._outbound, response.stream
         if not isinstance(stream, outbound.stream_type) or isinstance(stream, outbound.memory_type):
             return False
+        self._last = time_ns()
         response.stream = outbound.body_type(stream, self)
         return True
 
@@ -167,7 +173,9 @@ class Call:
 
     def failed(self, exc: BaseException) -> None:
         """There was no response, or its body ended in `exc`."""
-        self._leave(exc)
+        if isinstance(exc, GeneratorExit):
+            self._token = None  # the coroutine may be closed from another context, which is to be left alone
+        self._leave()
         if self.ended:
             return
         try:
@@ -193,7 +201,9 @@ class Call:
         if self.ended:
             return
         self.ended = True
-        end = max(end or time_ns(), self._started_at)
+        end = end or time_ns()
+        if end < self._started_at:
+            end = self._started_at
         try:
             if self._span is not None:
                 self._span.end(end)
@@ -206,8 +216,9 @@ class Call:
         """Nobody will read on: end the span with the time of the last read."""
         self.finished(self._last)
 
-    def __del__(self) -> None:
-        # Garbage is collected at any point, also where this thread holds a lock of the SDK's: that one has to wait.
+    def dropped(self) -> None:
+        """The response has been collected as garbage, whether it was read or not."""
+        # That happens at any point, also where this thread holds a lock of the SDK's: then the end has to wait.
         if not self.ended:
             if _inside_telemetry():
                 self._outbound.dropped.append(self)

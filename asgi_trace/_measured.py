@@ -67,3 +67,6 @@ class _Upload:
 
     def finished(self) -> None:
         """The response has yet to come."""
+
+    def dropped(self) -> None:
+        """Nobody has to be told."""

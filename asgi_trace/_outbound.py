@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, get_current
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanKind
 
 from ._call import Call, Sends
 from ._deferred import Deferred
@@ -29,8 +29,8 @@ from ._semconv import (
     RESEND_COUNT,
     URL_FULL,
     URL_TEMPLATE,
+    ClientAttributes,
     HeaderCapture,
-    client_attributes,
     client_destination,
     known_methods,
     span_name,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _SENDS = "asgi_trace.sends"  # in a request's extensions, which redirects copy
 _CONTRIB = "opentelemetry.instrumentation.httpx"
+_CLIENT = SpanKind.CLIENT
 
 try:
     from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY as _SUPPRESS_HTTP
@@ -101,6 +102,8 @@ class Outbound:
         self._redaction = Redaction(redact)
         self._request_headers = self._capture("request", capture_request_headers)
         self.response_headers = self._capture("response", capture_response_headers)
+        self.curious = self.response_headers is not None or self.on_response is not None
+        """Is there more to do with a response than the conventions ask for?"""
         self._network = network
         self._tracers = Tracers(tracer_provider)
         self._propagation = Propagation(propagator)
@@ -108,6 +111,7 @@ class Outbound:
         self._everywhere = self._destinations.everywhere
         self._excluded = _exclusion(exclude, self.guard)
         self._methods = known_methods()
+        self._conventions = ClientAttributes(self._methods, self._redaction)
 
     def _capture(self, half: str, names: str | Iterable[str]) -> HeaderCapture | None:
         variable = f"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_{half.upper()}"
@@ -115,79 +119,91 @@ class Outbound:
 
     def open(self, request: Any) -> Call | Sends | None:
         """Decide about a send and write its headers. Whom to tell how it goes; None when nobody wants to know."""
-        context = get_current()
+        ambient = get_current()
+        call: Call | None = None
         try:
-            return self._open(request, context)
-        except Exception:
-            self.guard.report("starting a client span")
-            self._inject(request, context)
-            return None
-
-    def _open(self, request: Any, context: Context) -> Call | Sends | None:
-        extensions: Mapping[str, Any] = request.extensions
-        sends: Sends | None = extensions.get(_SENDS)
-        if (sends is not None and sends.active) or not (_SUPPRESSIONS.isdisjoint(context) or _is_heard(context)):
-            return None
-        tracer = self._tracers.fixed or self._tracers.current()
-        metered = self.metrics.live()
-        if (
-            (tracer is None and not metered)
-            or extensions.get("asgi_trace") is False
-            or (self._excluded is not None and self._excluded(request))
-        ):
-            if context or not self._everywhere:
+            extensions: Mapping[str, Any] = request.extensions
+            sends: Sends | None = extensions.get(_SENDS)
+            if (sends is not None and sends.active) or not (_SUPPRESSIONS.isdisjoint(ambient) or _is_heard(ambient)):
+                return None
+            tracers = self._tracers
+            tracer = tracers.fixed or tracers.current()
+            metered = self.metrics.live()
+            if (
+                (tracer is None and not metered)
+                or ("asgi_trace" in extensions and extensions["asgi_trace"] is False)
+                or (self._excluded is not None and self._excluded(request))
+            ):
+                if ambient or not self._everywhere:
+                    self._inject(request, ambient)
+                return None
+            parent: Span = ambient.get(SPAN_KEY, INVALID_SPAN)  # type: ignore[assignment]
+            if (
+                parent.__class__ is not NonRecordingSpan
+                and _CONTRIB in sys.modules
+                and _traces_already(parent, request)
+            ):
+                self.guard.warn("contrib", f"{_CONTRIB} traces this client as well: use one of them, not both")
+                return None
+            # contrib patches the library's own transport: what it would add there is kept still.
+            shadowing = self._network and _CONTRIB in sys.modules
+            started_at = time_ns()
+            lines: Headers = request.headers.raw
+            attributes: Mapping[str, AttributeValue]
+            if metered or tracers.recorded:
+                attributes = self._conventions.of(request, lines)
+                if sends is not None or self._request_headers is not None or "url_template" in extensions:
+                    attributes.update(self._more_attributes(request, lines))
+            else:  # the last one was not recorded, so most likely this one will not be either
+                attributes = Deferred(self._attributes, request, lines)
+            measured = Measured(self.metrics, attributes) if metered else None
+            recording = False
+            span = parent
+            if tracer is not None:
+                name = request.method if request.method in self._methods else "HTTP"
+                if "url_template" in extensions:
+                    name = span_name(name, _template(request))
+                span = tracer.start_span(name, ambient, _CLIENT, attributes, (), started_at, False, False)
+                tracers.recorded = recording = span.__class__ is not NonRecordingSpan and span.is_recording()
+            told = recording or metered or shadowing
+            if not told and parent.get_span_context().is_valid:
+                if self._everywhere:  # as in _inject(), but nothing is looked up twice
+                    self._propagation.inject(request.headers, ambient, span, lines)
+                else:
+                    self._inject(request, ambient, span)
+                return None  # below this parent the next send fares the same: there is nothing to remember
+            context = ambient if tracer is None else Context({**ambient, SPAN_KEY: span})
+            if self.dropped:
+                self.drain()
+            if sends is None:
+                sends = Sends(request.url)
+                request.extensions = {**extensions, _SENDS: sends}  # a new dict: httpx 0.27 shares the caller's
+            sends.count += 1
+            if not told:
                 self._inject(request, context)
-            return None
-        beside_contrib = _CONTRIB in sys.modules
-        parent: Span = context.get(SPAN_KEY, INVALID_SPAN)  # type: ignore[assignment]
-        if beside_contrib and _traces_already(parent, request):
-            self.guard.warn("contrib", f"{_CONTRIB} traces this client as well: use one of them, not both")
-            return None
-        # contrib patches the library's own transport: what it would add there is kept still.
-        shadowing = beside_contrib and self._network
-        attributes: Mapping[str, AttributeValue]
-        started_at = time_ns()
-        if metered or self._tracers.recorded:
-            attributes = self._attributes(request)
-        else:  # the last one was not recorded, so most likely this one will not be either
-            attributes = Deferred(self._attributes, request)
-        measured = Measured(self.metrics, attributes) if metered else None
-        recording = False
-        span = parent
-        if tracer is not None:
-            name = request.method if request.method in self._methods else "HTTP"
-            if "url_template" in extensions:
-                name = span_name(name, _template(request))
-            span = tracer.start_span(name, context, SpanKind.CLIENT, attributes, (), started_at, False, False)
-            self._tracers.recorded = recording = span.is_recording()
-            context = Context({**context, SPAN_KEY: span})
-        told = recording or metered or shadowing
-        if not told and parent.get_span_context().is_valid:
-            if self._everywhere:  # the same without a call, for the commonest of all
-                self._propagation.inject(_Carrier(request.headers), context)
+                sends.active = True
+                return sends
+            if shadowing:
+                context = Context({**context, _SUPPRESS_HTTP: True})
+            if measured is not None:
+                self._measure(measured, context, request)
+            call = Call(self, sends, span if recording else None, measured, context, started_at, recording or shadowing)
+            if recording and self.on_request is not None:
+                call.tell("on_request", self.on_request, request)
+                lines = request.headers.raw
+            if self._everywhere:
+                self._propagation.inject(request.headers, context, span, lines)
             else:
                 self._inject(request, context)
-            return None  # below this parent the next send fares the same: there is nothing to remember
-        if self.dropped:
-            self.drain()
-        if sends is None:
-            sends = Sends(request.url)
-            request.extensions = {**extensions, _SENDS: sends}  # a new dict: httpx 0.27 shares the caller's
-        sends.count += 1
-        if not told:
-            self._inject(request, context)
-            sends.active = True
-            return sends
-        if shadowing:
-            context = Context({**context, _SUPPRESS_HTTP: True})
-        if measured is not None:
-            self._measure(measured, context, request)
-        current = recording or shadowing
-        call = Call(self, sends, span if recording else None, measured, context, started_at, current)
-        if recording and self.on_request is not None:
-            call.tell("on_request", self.on_request, request)
-        self._inject(request, context)
-        return call
+            return call
+        except Exception:
+            self.guard.report("starting a client span")
+            self._inject(request, ambient)
+            return call
+        except BaseException as exc:  # the program is told to stop
+            if call is not None:
+                call.failed(exc)
+            raise
 
     def _measure(self, measured: Measured, context: Context, request: Any) -> None:
         try:
@@ -200,13 +216,17 @@ class Outbound:
         while self.dropped:
             self.dropped.popleft().forgotten()
 
-    def _attributes(self, request: Any) -> Attributes:
-        lines: Headers = request.headers.raw
+    def _attributes(self, request: Any, lines: Headers) -> Attributes:
+        return {
+            **self._conventions.of(request, lines),
+            **self._more_attributes(request, lines),
+        }
+
+    def _more_attributes(self, request: Any, lines: Headers) -> Attributes:
+        attributes: Attributes = {}
         extensions = request.extensions
-        attributes = client_attributes(request, lines, self._methods, self._redaction)
-        sends = extensions.get(_SENDS)
-        if sends is not None:
-            attributes[RESEND_COUNT] = sends.count
+        if _SENDS in extensions:
+            attributes[RESEND_COUNT] = extensions[_SENDS].count
         template = _template(request) if "url_template" in extensions else None
         if template is not None:
             attributes[URL_TEMPLATE] = template
@@ -214,10 +234,10 @@ class Outbound:
             attributes.update(self._request_headers.attributes(lines))
         return attributes
 
-    def _inject(self, request: Any, context: Context) -> None:
+    def _inject(self, request: Any, context: Context, span: Span | None = None) -> None:
         try:
             if self._everywhere or self._may_send(request.url):
-                self._propagation.inject(_Carrier(request.headers), context)
+                self._propagation.inject(request.headers, context, span)
             else:
                 for name in self._propagation.fields:
                     request.headers.pop(name, None)
@@ -227,38 +247,6 @@ class Outbound:
     def _may_send(self, url: Any) -> bool:
         hosts, port = client_destination(url)
         return any(self._destinations.allow(url, host, port) for host in hosts)
-
-
-class _Carrier(MutableMapping[str, str]):
-    """A request's headers, asked what they hold without decoding all of them."""
-
-    __slots__ = ("_headers",)
-
-    def __init__(self, headers: Any) -> None:
-        self._headers = headers
-
-    def __contains__(self, key: object) -> bool:
-        size = len(key)  # type: ignore[arg-type]
-        for name, _ in self._headers.raw:  # noqa: SIM110 - a generator would cost three times as much
-            if len(name) == size and name.lower().decode("latin-1") == key:
-                return True
-        return False
-
-    def __getitem__(self, key: str) -> str:
-        value: str = self._headers[key]
-        return value
-
-    def __setitem__(self, key: str, value: str) -> None:
-        self._headers[key] = value
-
-    def __delitem__(self, key: str) -> None:
-        del self._headers[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._headers)
-
-    def __len__(self) -> int:
-        return len(self._headers)
 
 
 def _is_heard(context: Context) -> bool:

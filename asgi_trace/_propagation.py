@@ -6,20 +6,27 @@ propagator is called as it is. It never looks at the ambient context, and does n
 
 from __future__ import annotations
 
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection
+from typing import Any
 
 from opentelemetry.baggage import get_all, set_baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import Getter, Setter, TextMapPropagator
-from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, set_span_in_context
+from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
+    INVALID_SPAN,
+    NonRecordingSpan,
+    Span,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ._baggage import format_baggage, merge_baggage, parse_baggage
 from ._guard import Guard, logger
 from ._types import Headers
-from ._w3c import format_traceparent, format_tracestate, read_span_context
+from ._w3c import format_tracestate, read_span_context, write_traceparent
 
 try:
     from opentelemetry.propagate import get_global_textmap
@@ -148,27 +155,46 @@ class Propagation:
                 found[_BAGGAGE_KEY] = entries
         return Context(found)
 
-    def inject(self, carrier: MutableMapping[str, str], context: Context) -> None:
+    def inject(self, headers: Any, context: Context, span: Span | None = None, lines: Headers | None = None) -> None:
         """Write `context` into a request's headers, in place of what stands there already.
 
-        Without a valid span in `context` the carrier's own trace headers stay. Baggage is merged by key: the carrier
+        Without a valid span in `context` the request's own trace headers stay. Baggage is merged by key: the request
         keeps the entries that `context` has no word on, which for a request that is sent again includes those which an
         earlier context brought.
+
+        `headers` are httpx's. `span` stands for the one in `context`, and `lines` are `headers.raw`, for a caller who
+        has them at hand. What fails is reported.
         """
-        plan = self._plan
-        if self._given is None and plan.propagator is not get_global_textmap():
-            plan = self._current()
-        if plan.other is not None:
-            self._inject_with(plan.other, plan, carrier, context)
-            return
-        if plan.trace_context:
-            span = context.get(SPAN_KEY)
-            if span is not None:
-                _set_trace_context(carrier, span)  # type: ignore[arg-type]
-        if plan.baggage:
-            entries = context.get(_BAGGAGE_KEY)
-            if entries:
-                _set_baggage(carrier, format_baggage(entries if isinstance(entries, dict) else get_all(context)))
+        try:
+            plan = self._plan
+            if self._given is None and plan.propagator is not get_global_textmap():
+                plan = self._current()
+            if plan.other is not None:
+                if span is not None:
+                    context = Context({**context, SPAN_KEY: span})
+                self._inject_with(plan.other, plan, headers, context)
+                return
+            if plan.trace_context:
+                if span is None:
+                    span = context.get(SPAN_KEY)  # type: ignore[assignment]
+                if span is not None:
+                    # Taken apart as the tuple that it is: five properties are five calls.
+                    trace_id, span_id, is_remote, trace_flags, trace_state, is_valid = span.get_span_context()
+                    if is_valid:
+                        headers["traceparent"] = write_traceparent(trace_id, span_id, trace_flags)
+                        if trace_state is not DEFAULT_TRACE_STATE and trace_state:
+                            headers["tracestate"] = format_tracestate(trace_state, forwarded=is_remote)
+                        else:
+                            for name, _ in headers.raw if lines is None else lines:
+                                if len(name) == 10 and name.lower() == b"tracestate":
+                                    del headers["tracestate"]  # it belonged to another traceparent
+                                    break
+            if plan.baggage and _BAGGAGE_KEY in context:
+                entries = context[_BAGGAGE_KEY]
+                if entries:
+                    _set_baggage(headers, format_baggage(entries if isinstance(entries, dict) else get_all(context)))
+        except Exception:
+            self._guard.report("writing the trace context")
 
     def _current(self) -> _Plan:
         propagator = get_global_textmap() if self._given is None else self._given
@@ -185,9 +211,7 @@ class Propagation:
             return _NOTHING
         return context if isinstance(context, Context) else _NOTHING
 
-    def _inject_with(
-        self, propagator: TextMapPropagator, plan: _Plan, carrier: MutableMapping[str, str], context: Context
-    ) -> None:
+    def _inject_with(self, propagator: TextMapPropagator, plan: _Plan, headers: Any, context: Context) -> None:
         written: dict[str, str] = {}
         try:
             propagator.inject(written, context, setter=_SETTER)
@@ -197,31 +221,23 @@ class Propagation:
         baggage = written.pop("baggage", None)
         if written:
             stale = plan.fields - written.keys() - {"baggage"}
-            for name in [name for name in carrier if name.lower() in stale]:
-                del carrier[name]
+            for name in [name for name in headers if name.lower() in stale]:
+                del headers[name]
             for name, value in written.items():
-                carrier[name] = value
+                headers[name] = value
             if not plan.fields >= written.keys() and len(plan.fields) < _MOST_FIELDS:
                 plan.fields |= written.keys()  # jaeger's fields leave out the header of each baggage entry
         if baggage:
-            _set_baggage(carrier, baggage)
+            _set_baggage(headers, baggage)
 
 
 def _lines(headers: Headers, wanted: bytes) -> list[bytes]:
     return [value for name, value in headers if name == wanted]
 
 
-def _set_trace_context(carrier: MutableMapping[str, str], span: Span) -> None:
-    span_context = span.get_span_context()
-    if not span_context.is_valid:
-        return
-    carrier["traceparent"] = format_traceparent(span_context)
-    trace_state = span_context.trace_state
-    if trace_state:
-        carrier["tracestate"] = format_tracestate(trace_state, forwarded=span_context.is_remote)
-    elif "tracestate" in carrier:  # it belonged to another traceparent
-        del carrier["tracestate"]
-
-
-def _set_baggage(carrier: MutableMapping[str, str], baggage: str) -> None:
-    carrier["baggage"] = merge_baggage(carrier["baggage"], baggage) if "baggage" in carrier else baggage
+def _set_baggage(headers: Any, baggage: str) -> None:
+    for name, _ in headers.raw:  # not `in headers`: that decodes all of them
+        if len(name) == 7 and name.lower() == b"baggage":
+            baggage = merge_baggage(headers["baggage"], baggage)
+            break
+    headers["baggage"] = baggage

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from operator import itemgetter
 from typing import Any
 
@@ -37,6 +37,7 @@ USER_AGENT = "user_agent.original"
 
 CANCELLED = "asgi_trace.cancelled"
 OTHER_METHOD = "_OTHER"
+OTHER_ERROR = "_OTHER"
 INCOMPLETE_RESPONSE = "incomplete_response"
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -62,6 +63,8 @@ def span_name(method: str, target: str | None) -> str:
 
 def error_type(exc: BaseException) -> str:
     """The exception's fully qualified class name, without a module for Python's own."""
+    if is_cancellation(exc):
+        exc = _first(exc)
     cls = type(exc)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
@@ -70,7 +73,15 @@ def is_cancellation(exc: BaseException) -> bool:
     """Was the task told to stop? True for asyncio's and trio's cancellation, without importing either."""
     if isinstance(exc, Exception):
         return False
+    parts = getattr(exc, "exceptions", None)
+    if isinstance(parts, tuple) and parts:  # what a nursery makes of the cancellations of its tasks
+        return all(map(is_cancellation, parts))
     return isinstance(exc, GeneratorExit) or type(exc).__name__ in ("CancelledError", "Cancelled")
+
+
+def _first(exc: BaseException) -> BaseException:
+    parts = getattr(exc, "exceptions", None)
+    return _first(parts[0]) if parts else exc
 
 
 def text(value: str) -> str:
@@ -80,22 +91,30 @@ def text(value: str) -> str:
 
 _LONGEST_HOST = 256  # RFC 1035 2.3.4 allows 255: what is longer is none, and must not fill the cache
 _AUTHORITY = re.compile(
-    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.%-]+)?)\]|(?P<name>[^\s:@/?#\[\]\\,\"<>^`{|}]+))(?::(?P<port>[0-9]{0,5}))?"
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.%-]+)?)\]|(?P<name>(?:[\w~-]+\.)*[\w~-]+\.?))(?::(?P<port>[0-9]{0,5}))?",
+    re.ASCII,
 )
 
 
 def parse_authority(authority: str, scheme: str) -> tuple[str, int | None] | None:
     """Host and port of a Host header (RFC 9110 7.2); the scheme's default port when none is given.
 
-    IPv6 comes without its brackets. None for anything that is no `host[:port]`, user information included.
+    IPv6 comes without its brackets. None for anything that is no `host[:port]`: user information, an address or a port
+    that does not exist, a name that no resolver takes. Underscores are kept, as in the names of containers.
     """
-    match = _AUTHORITY.fullmatch(authority) if authority.isascii() else None
-    if match is None or len(authority) >= _LONGEST_HOST:
+    match = _AUTHORITY.fullmatch(authority) if len(authority) < _LONGEST_HOST else None
+    if match is None:
         return None
     port = int(match["port"]) if match["port"] else DEFAULT_PORTS.get(scheme)
-    if port is not None and port > 65535:
+    if port is not None and not 0 < port < 65536:
         return None
-    return match["ipv6"] or match["name"], port
+    address: str | None = match["ipv6"]
+    if address is not None:
+        try:
+            IPv6Address(address)
+        except ValueError:
+            return None
+    return address or match["name"], port
 
 
 @lru_cache(maxsize=256)
@@ -156,6 +175,7 @@ def _patterns(variable: str) -> list[str]:
 # --- server ---
 
 
+_SLASH = ord("/")
 _usual = itemgetter("type", "scheme", "raw_path", "query_string", "http_version", "client")
 
 
@@ -184,13 +204,15 @@ def server_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, red
     try:
         kind, scheme, raw_path, query, version, (address, port) = _usual(scope)
         host = fields[b"host"]
-        if not (len(host) < _LONGEST_HOST and raw_path and address.isascii() and type(port) is int and port):
+        if not (
+            len(host) < _LONGEST_HOST and raw_path[0] == _SLASH and address.isascii() and type(port) is int and port
+        ):
             return _careful_attributes(scope, fields, method, redaction)
         attributes = _addressed(kind, method, scheme, version, host).copy()
         attributes[PATH] = path = raw_path.decode()
         if "?" in path:
             attributes[PATH] = path.partition("?")[0]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         return _careful_attributes(scope, fields, method, redaction)
     attributes[CLIENT_ADDRESS] = attributes[PEER_ADDRESS] = address
     attributes[PEER_PORT] = port
@@ -212,10 +234,8 @@ def _careful_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, r
     host = fields.get(b"host")
     attributes.update(_host_address(host[:_LONGEST_HOST], scheme) if host else _socket_address(scope))
     raw_path, query = scope.get("raw_path"), scope.get("query_string")
-    if raw_path:
-        attributes[PATH] = raw_path.decode("utf-8", "replace").partition("?")[0]
-    else:
-        attributes[PATH] = text(scope.get("path") or "/")
+    path = raw_path.decode("utf-8", "replace").partition("?")[0] if raw_path else text(scope.get("path") or "/")
+    attributes[PATH] = _without_origin(path)
     if query:
         attributes[QUERY] = redaction.query(query.decode("utf-8", "replace"))
     attributes.update(_client_address(scope))
@@ -227,6 +247,14 @@ def _careful_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, r
     if scope["type"] == "websocket":
         attributes[PROTOCOL_NAME] = "websocket"
     return attributes
+
+
+def _without_origin(path: str) -> str:
+    """The path of a request target in absolute form (RFC 9112 3.2.2), which may carry credentials."""
+    _, absolute, rest = path.partition("://")
+    if path.startswith("/") or not absolute:
+        return path
+    return f"/{rest.partition('/')[2]}"
 
 
 def _original_method(scope: Scope) -> Attributes:
@@ -286,25 +314,13 @@ def _socket_address(scope: Scope) -> Attributes:
 URL_FULL = "url.full"
 URL_TEMPLATE = "url.template"
 RESEND_COUNT = "http.request.resend_count"
+_MOST_SERVERS = 256
 _WIRE_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/2": "2", b"HTTP/1.0": "1.0", b"HTTP/3": "3"}
 
 
-@lru_cache(maxsize=256)
-def _called(method: str, scheme: str, host: bytes) -> Attributes:
-    """The attributes that most requests to one server share; none of the server's when Host is not to be read."""
-    attributes: Attributes = {METHOD: method}
-    origin = parse_authority(host.decode("latin-1").strip(), scheme)
-    if origin is not None and "xn--" not in origin[0]:
-        attributes[SERVER_ADDRESS], port = origin
-        if port is not None:
-            attributes[SERVER_PORT] = port
-    return attributes
-
-
-def _server_of(url: Any, host: bytes) -> Attributes:
-    """Address and port where Host is missing, odd, or an internationalised name."""
+def _server_of(url: Any, origin: tuple[str, int | None] | None) -> Attributes:
+    """Address and port: those of Host, which may be an internationalised name, or else the URL's."""
     encoded: str = url.raw_host.decode("ascii")
-    origin = parse_authority(host.decode("latin-1").strip(), url.scheme)
     address, port = origin or (encoded, url.port or DEFAULT_PORTS.get(url.scheme))
     if not address:  # the URL is relative
         return {}
@@ -321,24 +337,45 @@ def _decoded_host(url: Any) -> str:
         return str(url.raw_host, "ascii")
 
 
-def client_attributes(request: Any, headers: Headers, methods: frozenset[str], redaction: Redaction) -> Attributes:
-    """What the conventions want at the start of a CLIENT span. `methods` are the known ones.
+class ClientAttributes:
+    """What the conventions want at the start of a CLIENT span. `methods` are the known ones."""
 
-    The server is the one that Host names, else the URL's: without brackets, with the scheme's default port.
-    """
-    url, method = request.url, request.method
-    host = b""
-    for name, value in headers:
-        if name.lower() == b"host":
-            host = value[:_LONGEST_HOST]
-            break
-    attributes = _called(method if method in methods else OTHER_METHOD, url.scheme, host).copy()
-    if SERVER_ADDRESS not in attributes:
-        attributes.update(_server_of(url, host))
-    attributes[URL_FULL] = redaction.url(str(url))
-    if method not in methods:
-        attributes[METHOD_ORIGINAL] = text(method)
-    return attributes
+    __slots__ = ("_methods", "_redaction", "_shared")
+
+    def __init__(self, methods: frozenset[str], redaction: Redaction) -> None:
+        self._methods = methods
+        self._redaction = redaction
+        self._shared: dict[tuple[str, str, bytes], Attributes] = {}
+
+    def of(self, request: Any, headers: Headers) -> Attributes:
+        """`headers` are the request's lines.
+
+        The server is the one that Host names, else the URL's: without brackets, with the scheme's default port.
+        """
+        url, method = request.url, request.method
+        host = b""
+        for name, value in headers:
+            if name == b"Host" or name.lower() == b"host":
+                host = value
+                break
+        shared = self._shared.get((method, url.scheme, host))
+        attributes = self._of_server(method, url, host) if shared is None else shared.copy()
+        attributes[URL_FULL] = self._redaction.url(str(url))
+        return attributes
+
+    def _of_server(self, method: str, url: Any, host: bytes) -> Attributes:
+        """All but the URL. What Host alone decides, for a method that is known, is kept for the next request."""
+        known = method in self._methods
+        attributes: Attributes = {METHOD: method if known else OTHER_METHOD}
+        origin = parse_authority(host[:_LONGEST_HOST].decode("latin-1").strip(), url.scheme)
+        attributes.update(_server_of(url, origin))
+        if not known:
+            attributes[METHOD_ORIGINAL] = text(method)
+        elif origin is not None and "xn--" not in origin[0] and len(host) < _LONGEST_HOST:
+            if len(self._shared) >= _MOST_SERVERS:
+                self._shared.clear()
+            self._shared[method, url.scheme, host] = attributes.copy()
+        return attributes
 
 
 def client_protocol(extensions: Any) -> str | None:

@@ -32,6 +32,7 @@ class Traced(Generic[TransportT, RequestT, ResponseT]):
     _stream_type: ClassVar[type]
     _memory_type: ClassVar[type]
     _body_type: ClassVar[type]
+    _no_proxy_wildcards: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class Traced(Generic[TransportT, RequestT, ResponseT]):
         def traced(inner: TransportT) -> TransportT:
             return inner if isinstance(inner, Traced) else cast("TransportT", cls(inner, **options))
 
-        proxies: dict[str, Any] = environment_proxies() if trust_env else {}
+        proxies: dict[str, Any] = environment_proxies(cls._no_proxy_wildcards) if trust_env else {}
         if proxy is not None:
             proxies = {"all://": proxy}
         routes: dict[str, TransportT | None] = {
@@ -239,6 +240,9 @@ class Body:
             raise
         self._watcher.finished()
 
+    def __del__(self) -> None:
+        self._watcher.dropped()
+
 
 class AsyncBody:
     """The bytes of another stream, unchanged; tells `watcher` how far they got."""
@@ -268,3 +272,6 @@ class AsyncBody:
             self._watcher.failed(exc)
             raise
         self._watcher.finished()
+
+    def __del__(self) -> None:
+        self._watcher.dropped()

@@ -21,6 +21,7 @@ __all__ = [
     "parse_traceparent",
     "parse_tracestate",
     "read_span_context",
+    "write_traceparent",
 ]
 
 _KNOWN_FLAGS = 0b11  # 3.2.2.5.1: sampled, 3.2.2.5.2: random; 3.2.2.5.3: the others are ignored, and sent as zero
@@ -96,5 +97,10 @@ def read_span_context(traceparent: bytes, tracestate: Sequence[bytes] = ()) -> S
 
 def format_traceparent(span_context: SpanContext) -> str:
     """The `traceparent` of a valid context, in version 00: only the sampled and the random bit are sent."""
-    trace_id, span_id = span_context.trace_id.to_bytes(16, "big").hex(), span_context.span_id.to_bytes(8, "big").hex()
-    return f"00-{trace_id}-{span_id}-{_FLAGS_TEXT[span_context.trace_flags & 0xFF]}"
+    return write_traceparent(span_context.trace_id, span_context.span_id, span_context.trace_flags)
+
+
+def write_traceparent(trace_id: int, span_id: int, trace_flags: int) -> str:
+    """The same, of its parts."""
+    trace, span = trace_id.to_bytes(16, "big").hex(), span_id.to_bytes(8, "big").hex()
+    return f"00-{trace}-{span}-{_FLAGS_TEXT[trace_flags & 0xFF]}"

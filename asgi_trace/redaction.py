@@ -78,6 +78,12 @@ class Redaction:
         """A URL with its credentials and the secret values of its query masked; its fragment stays."""
         if "@" in url:
             url = _without_credentials(url)
+        elif self._rule is None:  # what the whole URL does not hold is not in its query either
+            for hint in self._hints:
+                if hint in url:
+                    break
+            else:
+                return url
         if "?" not in url:
             return url
         resource, hash_sign, fragment = url.partition("#")

@@ -8,10 +8,12 @@ import logging
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from importlib import import_module
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -123,6 +125,47 @@ def test_a_request_without_a_host_has_no_server(spans: CapturedSpans) -> None:
         "url.full": "/path",
         "http.response.status_code": 200,
     }
+
+
+def test_what_is_kept_of_a_server_is_no_other_servers(spans: CapturedSpans) -> None:
+    """A second request to a server is described as the first, whatever else the same transport has called before."""
+    calls = [
+        (method, f"{scheme}://{host}/{path}", headers)
+        for method in ("GET", "POST", "BREW", "STIR")
+        for scheme in ("http", "https", "unix")
+        for host in ("svc.test", "SVC.test:81", "bücher.test", "[::1]")
+        for path, headers in (("a", {}), ("b?sig=1", {"host": "other.test"}), ("c", {"HOST": "xn--bcher-kva.test"}))
+    ]
+
+    def told(transports: Iterator[TraceTransport]) -> list[dict[str, Any]]:
+        spans.clear()
+        for transport, (method, url, headers) in zip(transports, calls, strict=False):
+            transport.handle_request(httpx.Request(method, url, headers=headers))
+        return [attributes(span) for span in spans]
+
+    fresh = told(TraceTransport(Answer()) for _ in calls)
+    shared = TraceTransport(Answer())
+    assert told(repeat(shared)) == fresh
+    assert told(repeat(shared)) == fresh
+    assert len({str(found) for found in fresh}) == len(calls)
+
+
+def test_many_servers_do_not_fill_the_memory(spans: CapturedSpans) -> None:
+    """What is kept of servers has an end, and attributes are right beyond it."""
+    transport = TraceTransport(Answer())
+    tracemalloc.start()
+    try:
+        sizes = []
+        for part in range(3):
+            for number in range(400):
+                transport.handle_request(httpx.Request("GET", f"http://s{part}-{number}.test/"))
+            assert attributes(spans[-1])["server.address"] == f"s{part}-399.test"
+            spans.clear()
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sizes[2] - sizes[0] < 200_000
 
 
 @pytest.mark.parametrize(
@@ -292,6 +335,15 @@ def test_a_stale_tracestate_is_removed(spans: CapturedSpans, spelling: str) -> N
     """A `tracestate` that belongs to another `traceparent` does not go out with ours, however it is spelled."""
     sent = send(request={"headers": [("Traceparent", "old"), (spelling, "old=1"), ("x-id", "1"), (spelling, "old=2")]})
     assert [name.lower() for name, _ in sent.headers.raw] == [b"host", b"traceparent", b"x-id"]
+
+
+def test_a_state_that_a_hook_adds_is_stale_as_well(spans: CapturedSpans) -> None:
+    """Headers are looked at after the hook: its `tracestate` belongs to no `traceparent` of ours."""
+
+    def hook(span: Any, request: Any) -> None:
+        request.headers["TraceState"] = "hook=1"
+
+    assert "tracestate" not in send(on_request=hook).headers
 
 
 def test_the_current_tracestate_and_baggage_are_sent(spans: CapturedSpans, attached: Any) -> None:
@@ -507,6 +559,51 @@ def test_a_hook_may_stop_the_program(spans: CapturedSpans) -> None:
     assert [attributes(span)["error.type"] for span in spans] == ["KeyboardInterrupt", "KeyboardInterrupt"]
 
 
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_response_says_the_same_to_all(spans: CapturedSpans, status: int) -> None:
+    """A hook, captured headers, a meter or what else the transport says add to a span and change nothing in it."""
+    provider, _ = measured()
+    inner = Answer(status, headers={"x-id": "1"})
+    telling = Answer(status, headers={"x-id": "1"}, extensions={"stream_id": 1})
+    send(inner=inner)
+    send(inner=telling)
+    send(inner=inner, on_response=lambda span, request, response: None)
+    send(inner=inner, meter_provider=provider)
+    send(inner=inner, capture_response_headers="x-id")
+    *same, captured = [attributes(span) for span in spans]
+    assert captured.pop("http.response.header.x-id") == ("1",)
+    assert same == [captured] * 4
+    assert captured["http.response.status_code"] == status
+
+
+class Interrupting:
+    """A response that is looked at when Ctrl-C arrives."""
+
+    @property
+    def status_code(self) -> int:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_nothing_open(spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C amid our own work, before the send or after it, reaches the caller; span and context are put away."""
+
+    class Inner(httpx.BaseTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            return Interrupting()
+
+    def interrupt(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    before = otel_context.get_current()
+    with pytest.raises(KeyboardInterrupt):
+        send(inner=Inner())
+    monkeypatch.setattr("asgi_trace._propagation.write_traceparent", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        send()
+    assert otel_context.get_current() == before
+    assert [attributes(span)["error.type"] for span in spans] == ["KeyboardInterrupt", "KeyboardInterrupt"]
+
+
 def test_hooks_are_not_called_for_what_is_not_recorded(spans: CapturedSpans, attached: Any) -> None:
     """Below an unsampled parent no hook is called."""
     attached(parent(0))
@@ -651,7 +748,7 @@ def test_nothing_is_left_of_calls_that_ended_badly(spans: CapturedSpans) -> None
 
     def count() -> int:
         gc.collect()
-        return sum(isinstance(thing, (Call, Sends)) for thing in gc.get_objects())
+        return sum(type(thing) in (Call, Sends) for thing in gc.get_objects())  # a proxy lies to isinstance()
 
     before = count()
     transport = TraceTransport(Answer(stream=Chunks()))
@@ -971,9 +1068,10 @@ def test_a_name_that_does_not_decode_is_taken_as_it_is(spans: CapturedSpans) -> 
 
 
 STEPS = [
-    "asgi_trace._outbound.client_attributes",
+    "asgi_trace._outbound.ClientAttributes.of",
     "asgi_trace._outbound.HeaderCapture.attributes",
     "asgi_trace._outbound.Propagation.inject",
+    "asgi_trace._propagation.write_traceparent",
     "asgi_trace._outbound._template",
     "asgi_trace._outbound.Sends.__init__",
     "asgi_trace._outbound.Measured.__init__",

@@ -717,6 +717,36 @@ def test_our_headers_are_the_configured_propagators(
     assert inject(context) == theirs
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["traceparent", "Tracestate", "TRACESTATE", "baggage", "Baggage", "x-other12"]),
+            st.sampled_from(["a=1", "b=2,c=3", ""]),
+        ),
+        max_size=6,
+    ),
+    st.integers(0, 1),
+    st.sampled_from([None, TraceState(), TraceState([("s", "1")])]),
+    st.booleans(),
+    st.sampled_from([W3C, TraceContextTextMapPropagator(), W3CBaggagePropagator(), B3SingleFormat(), Shouting()]),
+)
+def test_what_the_caller_has_at_hand_makes_no_difference(
+    headers: list[tuple[str, str]],
+    trace_id: int,
+    state: TraceState | None,
+    with_entries: bool,
+    propagator: TextMapPropagator,
+) -> None:
+    """A span beside its context, and header lines that were read before, give the headers that both give inside."""
+    span = NonRecordingSpan(SpanContext(trace_id, 2, False, TraceFlags(1), state))
+    around = with_baggage({"b": "ours"} if with_entries else {}, with_span())
+    inside, beside = httpx.Headers(headers), httpx.Headers(headers)
+    Propagation(propagator).inject(inside, set_span_in_context(span, around))
+    Propagation(propagator).inject(beside, around, span, beside.raw)
+    assert beside.raw == inside.raw
+
+
 def test_a_misspelled_propagator_in_the_environment_is_a_warning() -> None:
     """OTEL_PROPAGATORS with a name that nobody knows stops no service: W3C is used, and one line says so."""
     program = (

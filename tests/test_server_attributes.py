@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,8 +13,10 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 from asgi_trace import TraceMiddleware
+from asgi_trace._forwarded import Forwarded, read_forwarded
 from asgi_trace._types import Message
 from asgi_trace.testing import CapturedSpans, capture_spans
+from asgi_trace.trust import Networks
 
 from ._drive import OK, TRACEPARENT, attributes_of, body, drive, http_scope, responding, start, websocket_scope
 
@@ -239,6 +242,10 @@ def test_an_empty_list_of_methods_means_the_default(spans: CapturedSpans, monkey
         ({"path": "//evil.test/x", "raw_path": b"//evil.test/x"}, "//evil.test/x"),
         ({"path": "/api/items", "raw_path": b"/api/items", "root_path": "/api"}, "/api/items"),
         ({"path": "*", "raw_path": b"*"}, "*"),
+        ({"raw_path": b"http://user:secret@shop.test/a?q=1"}, "/a"),
+        ({"raw_path": b"http://user:secret@shop.test"}, "/"),
+        ({"path": "https://user:secret@shop.test/a//b", "raw_path": None}, "/a//b"),
+        ({"raw_path": b"shop.test:443"}, "shop.test:443"),
     ],
 )
 def test_the_path_is_the_encoded_one(spans: CapturedSpans, scope: dict[str, Any], path: str) -> None:
@@ -317,6 +324,25 @@ HOSTS: list[tuple[bytes, str, tuple[str, int] | None]] = [
     (b"x" * 100_000, "http", None),
     (b":80", "http", None),
     (b" shop.test ", "http", ("shop.test", 80)),
+    (b"shop.test.:81", "http", ("shop.test.", 81)),
+    (b"order_service:8000", "http", ("order_service", 8000)),
+    (b"_my-shop_", "http", ("_my-shop_", 80)),
+    (b"[::ffff:192.0.2.1]", "http", ("::ffff:192.0.2.1", 80)),
+    (b"[fe80::1%25eth0]:80", "http", ("fe80::1%25eth0", 80)),
+    (b"shop.test:65535", "http", ("shop.test", 65535)),
+    (b"shop.test:65536", "http", None),
+    (b"shop.test:0", "http", None),
+    (b"shop.test:00000", "http", None),
+    (b"shop.test\x00", "http", None),
+    (b"shop\x7f.test", "http", None),
+    (b"shop..test", "http", None),
+    (b".", "http", None),
+    (b"*", "http", None),
+    (b"*.test", "http", None),
+    (b"[:::::]", "http", None),
+    (b"[12345::]", "http", None),
+    (b"[1:2:3]", "http", None),
+    (b"[192.0.2.1]", "http", None),
 ]
 
 
@@ -439,6 +465,44 @@ FORWARDING: list[tuple[str, Headers, dict[str, Any]]] = [
         {"client.address": "192.0.2.7"},
     ),
     ("RFC 7239, broken", [(b"forwarded", b'for="192.0.2.7; proto=https')], {"client.address": "10.0.0.9"}),
+    (
+        "RFC 7239, broken further left",
+        [(b"forwarded", b'for="6.6.6.6, for=192.0.2.7;proto=https')],
+        {"client.address": "192.0.2.7", "url.scheme": "https", "server.port": 443},
+    ),
+    (
+        "RFC 7239, commas and quotes in strings",
+        [
+            (
+                b"forwarded",
+                rb'for=6.6.6.6, for=192.0.2.7;by="a\",b\\";proto=https , for="10.0.0.8:80";secret="x, for=6.6.6.6"',
+            )
+        ],
+        {"client.address": "192.0.2.7", "url.scheme": "https", "server.port": 443},
+    ),
+    (
+        "RFC 7239, several lines",
+        [(b"forwarded", b"for=6.6.6.6"), (b"forwarded", b"for=192.0.2.7, "), (b"forwarded", b"for=10.0.0.8")],
+        {"client.address": "192.0.2.7"},
+    ),
+    (
+        "each hop its own scheme and host",
+        [
+            (b"x-forwarded-for", b"6.6.6.6, 192.0.2.7, 10.0.0.8"),
+            (b"x-forwarded-proto", b"http, https, http"),
+            (b"x-forwarded-host", b"evil.test, shop.example, inner.test"),
+        ],
+        {"client.address": "192.0.2.7", "url.scheme": "https", "server.address": "shop.example", "server.port": 443},
+    ),
+    (
+        "a scheme beside a host that is none",
+        [(b"x-forwarded-proto", b"https"), (b"x-forwarded-host", b"a b/c")],
+        {"client.address": "10.0.0.9", "url.scheme": "https", "server.port": 443},
+    ),
+    *(
+        (f"the address {node.decode()}", [(b"x-forwarded-for", node)], {"client.address": "10.0.0.9"})
+        for node in (b"999.1.1.1", b"1.2.3.4.5", b"[:::::]", b"12345::1", b"[192.0.2.7]", b"192.0.2.7:x", b"1::2:" * 50)
+    ),
 ]
 BEHIND: dict[str, Any] = {"url.scheme": "http", "server.address": "shop.test", "server.port": 80}
 SHOWN = ("client.address", "url.scheme", "server.address", "server.port")
@@ -475,6 +539,57 @@ def test_an_ipv4_proxy_on_an_ipv6_socket_is_trusted(spans: CapturedSpans) -> Non
     scope = http_scope(client=("::ffff:10.0.0.9", 1), headers=[(b"x-forwarded-for", b"192.0.2.7")])
 
     assert seen(spans, scope, trusted_proxies="10.0.0.0/8")["client.address"] == "192.0.2.7"
+
+
+MANY: list[tuple[str, Headers]] = [
+    ("X-Forwarded-For", [(b"x-forwarded-for", b"6.6.6.6," * 7500 + b"192.0.2.7")]),
+    ("X-Forwarded-For of many lines", [(b"x-forwarded-for", b"6.6.6.6")] * 7500 + [(b"x-forwarded-for", b"192.0.2.7")]),
+    ("Forwarded", [(b"forwarded", b"for=6.6.6.6," * 5000 + b"for=192.0.2.7")]),
+    ("Forwarded with quotes", [(b"forwarded", b'for="6.6.6.6",' * 4000 + b'for="192.0.2.7"')]),
+    ("Forwarded with an open quote", [(b"forwarded", b'"' + b"\\" * 60000 + b",for=192.0.2.7")]),
+]
+
+
+@pytest.mark.parametrize("headers", [row[1] for row in MANY], ids=[row[0] for row in MANY])
+def test_what_a_stranger_has_written_is_not_read(headers: Headers) -> None:
+    """Sixty thousand bytes to the left of the trusted proxy's own words are not gone through item by item."""
+    steps = 0
+
+    def count(*_: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return count
+
+    scope, proxies = http_scope(client=PROXY), Networks("10.0.0.0/8", option="trusted_proxies")
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        forwarded = read_forwarded(scope, headers, proxies)
+    finally:
+        sys.settrace(before)
+
+    assert forwarded == Forwarded("192.0.2.7")
+    assert steps < 1000 + 3 * len(headers)
+
+
+@pytest.mark.parametrize("header", [b"forwarded", b"x-forwarded-for"])
+def test_a_chain_of_trusted_addresses_is_not_followed_for_ever(header: bytes) -> None:
+    """A header full of our proxies' addresses is read up to a limit that no chain of proxies reaches."""
+    node = b"for=10.0.0.1" if header == b"forwarded" else b"10.0.0.1"
+    asked: list[object] = []
+
+    class Counting(Networks):
+        def __contains__(self, address: object) -> bool:
+            asked.append(address)
+            return super().__contains__(address)
+
+    proxies = Counting("10.0.0.0/8", option="trusted_proxies")
+    for number in (1, 10, 5000):
+        asked.clear()
+        headers = [(header, b", ".join([b"for=192.0.2.7" if node[:1] == b"f" else b"192.0.2.7"] + [node] * number))]
+        forwarded = read_forwarded(http_scope(client=PROXY), headers, proxies)
+        assert forwarded.client == ("10.0.0.1" if number == 5000 else "192.0.2.7")
+        assert len(asked) <= 40
 
 
 def test_a_forwarded_scheme_of_a_socket_is_ws(spans: CapturedSpans) -> None:
