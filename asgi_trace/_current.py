@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from opentelemetry.context import create_key, get_value
-from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span
+
+from ._guard import Guard
 
 REQUEST_KEY = create_key("asgi-trace-request")
 """Where a Context keeps the `Traced` request, or the bare SERVER span when nobody needs to know more of it."""
+
+
+_guard = Guard()
 
 
 class Traced(Protocol):
@@ -24,21 +29,27 @@ def server_span() -> Span:
     """The SERVER span of the request in progress, whichever span is current now.
 
     Works wherever the context is: endpoints, dependencies, threads that were started with it, child spans. Outside of a
-    request, and in an excluded one, it is `INVALID_SPAN`: every call on it is harmless.
+    request, and in an excluded one, it is `INVALID_SPAN`; after its end, as in a background task, it is one that is not
+    recorded, with the same ids. Every call on either is harmless.
     """
     request = get_value(REQUEST_KEY)
     if request is None or isinstance(request, Span):
         return request or INVALID_SPAN
     span: Span = request.span  # type: ignore[attr-defined]
-    return span
+    return NonRecordingSpan(span.get_span_context()) if request.ended else span  # type: ignore[attr-defined]
 
 
 def set_route(template: str) -> None:
     """Set route and name of the request's SERVER span, for a framework that keeps the match to itself.
 
     `template` is taken as it is, so it must be the route's pattern (`/orders/{id}`), never the path; it beats what the
-    scope says. Outside of a request, or after its span has ended, nothing happens.
+    scope says. Outside of a request, or after its span has ended, nothing happens. What is no text is left out, with
+    one warning.
     """
+    if not isinstance(template, str):
+        advice = "write the route's pattern, like set_route('/orders/{id}')"  # type: ignore[unreachable]
+        _guard.warn("set_route", f"set_route({template!r}): {advice}")
+        return
     request = get_value(REQUEST_KEY)
     if request is not None and not isinstance(request, Span):
         request.template = template  # type: ignore[attr-defined]

@@ -31,3 +31,12 @@ class Deferred(Mapping[str, AttributeValue]):
 
     def __len__(self) -> int:
         return len(self._attributes())
+
+    # What a sampler may do with the dict that it gets otherwise.
+
+    def __or__(self, other: Mapping[str, AttributeValue]) -> Attributes:
+        return {**self._attributes(), **other}
+
+    def copy(self) -> Attributes:
+        """A dict of the same attributes."""
+        return dict(self._attributes())

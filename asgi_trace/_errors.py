@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from opentelemetry._logs import SeverityNumber, get_logger
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
     from opentelemetry._logs import Logger
     from opentelemetry.context import Context
 
+    from ._types import Attributes
+
 BACKGROUND_EXCEPTION = "asgi_trace.background.exception"
 CLIENT_EXCEPTION = "http.client.request.exception"
 SERVER_EXCEPTION = "http.server.request.exception"
+_MOST_LINKS = 32
 
 
 ERROR = Status(StatusCode.ERROR)
@@ -33,6 +38,28 @@ def description(exc: BaseException) -> str | None:
         return text(str(exc)) or None
     except Exception:  # its own __str__ failed
         return None
+
+
+def _readable(exc: BaseException) -> Attributes | None:
+    """What to record in place of the SDK's own text, where an exporter would drop that: it holds lone surrogates."""
+    try:
+        if all(text(words) == words for words in map(str, _chain(exc))):
+            return None
+        trace = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+        return {"exception.message": text(str(exc)), "exception.stacktrace": text(trace)}
+    except Exception:  # some __str__ failed, which is what the SDK shows then
+        return None
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    """The exceptions that a traceback shows, the first few."""
+    links, seen = [exc], 0
+    while links and seen < _MOST_LINKS:
+        link = links.pop()
+        seen += 1
+        yield link
+        links += [behind for behind in (link.__cause__, link.__context__) if behind is not None]
+        links += getattr(link, "exceptions", ())
 
 
 class ExceptionRecorder:
@@ -58,7 +85,7 @@ class ExceptionRecorder:
     ) -> None:
         """Record `exc` for the operation of `span`, which is current in `context`."""
         if self._on_span:
-            span.record_exception(exc)
+            span.record_exception(exc, _readable(exc))
         if self._logger is not None:
             self._logger.emit(
                 context=context,

@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from time import time_ns
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.context import Context
@@ -183,34 +184,40 @@ def is_disconnect(exc: BaseException, send: Any) -> bool:
 
     It does as a framework's own exception, as an OSError of the server's `send`, and as a group of no others.
     """
-    if any(cls.__name__ in _DISCONNECTS for cls in type(exc).__mro__) or _raised_by(exc, send):
+    if any(cls.__name__ in _DISCONNECTS for cls in type(exc).__mro__) or _raised_by(exc, send) is not None:
         return True
     parts = getattr(exc, "exceptions", None)
     return isinstance(parts, tuple) and bool(parts) and all(is_disconnect(part, send) for part in parts)
 
 
-def came_from(exc: BaseException, send: Any) -> bool:
-    """Is an OSError of the server's `send` among the exceptions that `exc` was raised from?"""
+def came_from(exc: BaseException, send: Any) -> FrameType | None:
+    """The call of the server's `send` whose OSError is among the exceptions that `exc` was raised from, if one is."""
     link: BaseException | None = exc
     for _ in range(8):
-        if link is None or _raised_by(link, send):
+        if link is None:
             break
+        frame = _raised_by(link, send)
+        if frame is not None:
+            return frame
         link = link.__cause__ or link.__context__
-    else:
-        return False
-    return link is not None
+    return None
 
 
-def _raised_by(exc: BaseException, send: Any) -> bool:
-    """Is it an OSError that came out of `send`?
+def was_sending(frame: FrameType, kind: str) -> bool:
+    """Was this call of `send` given a message of that type?"""
+    return any(isinstance(value, dict) and value.get("type") == kind for value in frame.f_locals.values())
+
+
+def _raised_by(exc: BaseException, send: Any) -> FrameType | None:
+    """The call of `send` that an OSError came out of, if it is one.
 
     ASGI servers (spec version 2.4) raise one when the client has gone. An application raises its own for other reasons,
     so the traceback must show the server's function: that costs nothing until something has failed.
     """
     code = getattr(getattr(send, "__func__", send), "__code__", None)
-    frame = exc.__traceback__ if code is not None and isinstance(exc, OSError) else None
-    while frame is not None:
-        if frame.tb_frame.f_code is code:
-            return True
-        frame = frame.tb_next
-    return False
+    trace = exc.__traceback__ if code is not None and isinstance(exc, OSError) else None
+    while trace is not None:
+        if trace.tb_frame.f_code is code:
+            return trace.tb_frame
+        trace = trace.tb_next
+    return None

@@ -7,6 +7,7 @@ in a `Request` or `Socket` of its own. A request that nobody records gets the se
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import time_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -130,7 +131,7 @@ class Inbound:
         alone = True
         if ambient or FASTAPI in scope or STARLETTE in scope:
             alone = False
-            aside = self._step_aside(scope, ambient)
+            aside = self._step_aside(scope, ambient, receive, send)
             if aside is not None:
                 return aside, receive, send, None
         fields = dict(headers)
@@ -184,7 +185,7 @@ class Inbound:
         if self._on_request is not None and recording:
             try:
                 self._on_request(span, scope)
-            except Exception:
+            except (Exception, CancelledError):  # the one that is no Exception, and that libraries raise by themselves
                 self.guard.report("the hook on_request")
         return (
             Context({**parent, SPAN_KEY: span, REQUEST_KEY: exchange}),
@@ -240,7 +241,7 @@ class Inbound:
             if self._on_response is not None:
                 try:
                     self._on_response(exchange.span, exchange.scope, message)
-                except Exception:
+                except (Exception, CancelledError):
                     self.guard.report("the hook on_response")
         if self._response_header is not None:
             return self._response_header(exchange.span.get_span_context(), message)
@@ -257,11 +258,11 @@ class Inbound:
             return Context({**caller, SPAN_KEY: SilentSpan(self._propagation, headers)})
         return Context({SPAN_KEY: SilentSpan(self._propagation, headers)})
 
-    def _step_aside(self, scope: Scope, ambient: Context) -> Context | None:
+    def _step_aside(self, scope: Scope, ambient: Context, receive: Receive, send: Send) -> Context | None:
         """The context in which to call an application that is suppressed, or that another instrumentation traces."""
         if ambient.get(_SUPPRESS):
             return ambient
-        other = neighbour(scope, ambient)
+        other = neighbour(scope, ambient, receive, send)
         if other is None:
             return None
         self.guard.warn(

@@ -7,20 +7,21 @@ they have made current.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
 from ._propagation import SPAN_KEY
 from ._tracers import INSTRUMENTATION_SCOPE
-from ._types import Scope
+from ._types import Receive, Scope, Send
 
 MARK = "asgi_trace"
 FASTAPI = "fastapi.telemetry"
 STARLETTE = "starlette.opentelemetry"
 QUIET: dict[str, bool | None] = {FASTAPI: None, STARLETTE: True}
 """What the marks of a request are that has no neighbour further out."""
+_CONTRIB = "opentelemetry.instrumentation.asgi"
 
 
 class Neighbour(NamedTuple):
@@ -54,11 +55,11 @@ def unmark(scope: Scope) -> None:
         scope.pop(key, None)
 
 
-def neighbour(scope: Scope, ambient: Context) -> Neighbour | None:
+def neighbour(scope: Scope, ambient: Context, receive: Receive, send: Send) -> Neighbour | None:
     """Who further out has opened a span for this request; None for a current span that is only left over."""
     fastapi = getattr(scope.get(FASTAPI), "span", None)
     if isinstance(fastapi, Span):
-        remedy = 'build the application with FastAPI(telemetry={"tracing": False})'
+        remedy = 'build the application with FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})'
         return Neighbour(fastapi, "FastAPI's own telemetry", remedy)
     current = ambient.get(SPAN_KEY)
     if not isinstance(current, Span):
@@ -67,6 +68,9 @@ def neighbour(scope: Scope, ambient: Context) -> Neighbour | None:
         return Neighbour(current, "Starlette's OpenTelemetryMiddleware", "remove that middleware from the application")
     if _is_foreign_server_span(current):
         return Neighbour(current, f"the instrumentation {_scope_of(current)!r}", "remove it from the application")
+    if not current.is_recording() and _CONTRIB in (_module_of(receive), _module_of(send)):
+        # Its span is not sampled, and then nothing tells whose it is; but this call's functions are its own.
+        return Neighbour(current, f"the instrumentation {_CONTRIB!r}", "remove it from the application")
     return None
 
 
@@ -85,3 +89,8 @@ def _scope_of(span: Span) -> str | None:
     """The name of the instrumentation that made a span; None for one that is not recorded."""
     name: str | None = getattr(getattr(span, "instrumentation_scope", None), "name", None)
     return name
+
+
+def _module_of(function: Any) -> object:
+    """Where a function was written; `__module__` would be that of the function which it wraps."""
+    return getattr(function, "__globals__", {}).get("__name__")

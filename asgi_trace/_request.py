@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable
 from time import time_ns
 
-from ._exchange import CLIENT_DISCONNECTED, Exchange, came_from, coroutine_function, is_disconnect
+from ._exchange import CLIENT_DISCONNECTED, Exchange, came_from, coroutine_function, is_disconnect, was_sending
 from ._semconv import (
     CANCELLED,
     ERROR_TYPE,
@@ -113,8 +113,11 @@ class Request(Exchange):
             self.background(exc)
             return
         gone = is_disconnect(exc, self.forward)
+        call = came_from(exc, self.forward)
         explains = not (gone or is_cancellation(exc))
-        if self.gone_at or (not self.end_time and (gone or came_from(exc, self.forward))):
+        if self.gone_at or (not self.end_time and (gone or call is not None)):
+            if call is not None and was_sending(call, "http.response.start"):
+                self.status = 0  # nobody has got it
             if explains:
                 self._end_abandoned(error_type(exc), exc)
             else:

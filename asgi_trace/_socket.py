@@ -20,6 +20,7 @@ MESSAGES_SENT = "asgi_trace.websocket.messages_sent"
 _DENIALS = frozenset({"websocket.http.response.start", "http.response.start"})
 _DENIAL_BODIES = frozenset({"websocket.http.response.body", "http.response.body"})
 _NO_STATUS = 1005  # RFC 6455 7.1.5: a close frame without a code
+_ABNORMAL = 1006  # RFC 6455 7.1.5: no close frame at all
 _INTERNAL_ERROR = 1011  # RFC 6455 7.4.1: what a server closes with when it failed
 _NORMAL = 1000  # RFC 6455 7.4.1; what some frameworks close with all the same when they failed
 
@@ -65,9 +66,9 @@ class Socket(Exchange):
     def _turn(self, message: Message) -> Awaitable[None]:
         """A message that opens, refuses or closes."""
         kind = message["type"]
-        handshake_over = False
+        answers = over = False
         if kind == "websocket.accept":
-            self.accepted = handshake_over = True
+            self.accepted = answers = over = True
             self.status = 101
             message = self._answered(message)
         elif kind == "websocket.close":
@@ -78,24 +79,33 @@ class Socket(Exchange):
                     self.failure = str(_INTERNAL_ERROR)
             else:
                 self._refused(403)
-                handshake_over = True
+                answers = over = True
         elif kind in _DENIALS:
             self._refused(+message["status"])  # a plain int, also where it is one of `http.HTTPStatus`
             message = self._answered(message)
+            answers = True
         elif kind in _DENIAL_BODIES and not message.get("more_body"):
             self.end_time = time_ns()
-            handshake_over = True
-        if handshake_over and self.inbound.handshake_only:
-            return self._shake(message)
-        return self.forward(message)
+            over = True
+        over = over and self.inbound.handshake_only
+        return self._shake(message, over) if answers or over else self.forward(message)
 
     def _answered(self, message: Message) -> Message:
         return self.inbound.respond(self, message) if self.inbound.watches_response else message
 
-    async def _shake(self, message: Message) -> None:
-        """Send the last message of the handshake, and end a span that covers no more than it."""
-        self.end_time = self.end_time or time_ns()
-        await self.forward(message)
+    async def _shake(self, message: Message, over: bool) -> None:
+        """Send a message of the handshake. `over`: the last one, of a span that covers no more than that."""
+        if over:
+            self.end_time = self.end_time or time_ns()
+        forward = self.forward
+        try:
+            await forward(message)
+        except OSError:  # the client has left, so this answer was none
+            self.status, self.accepted, self.answer, self.failure = 0, False, None, None
+            self._closed(_ABNORMAL)
+            raise
+        if not over:
+            return
         try:
             self.end(*self._outcome())
         except Exception:
@@ -110,7 +120,7 @@ class Socket(Exchange):
     def _closed(self, code: int) -> None:
         """The first close counts: what follows is the other side's echo of it."""
         if self.close_code is None:
-            self.close_code = code
+            self.close_code = int(code) if isinstance(code, int) else _NO_STATUS  # servers give members of enums, too
             self.end_time = self.end_time or time_ns()
 
     def _outcome(self) -> tuple[str | None, BaseException | None]:
@@ -149,9 +159,9 @@ class Socket(Exchange):
         if self.ended:
             self.background(exc)
             return
-        gone = is_disconnect(exc, self.forward) or came_from(exc, self.forward)
+        gone = is_disconnect(exc, self.forward) or came_from(exc, self.forward) is not None
         if gone and self.close_code is None:
-            self._closed(getattr(exc, "code", None) or 1006)
+            self._closed(getattr(exc, "code", None) or _ABNORMAL)
         attributes = self._described()
         if not self.status and self.close_code is not None:
             attributes[CLIENT_DISCONNECTED] = True

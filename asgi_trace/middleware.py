@@ -21,6 +21,7 @@ from ._lifespan import serve_lifespan
 from ._neighbours import unmark
 from ._options import application
 from ._origin import leave
+from ._semconv import OTHER_ERROR
 from ._types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class TraceMiddleware:
             if exchange is not None and not exchange.ended:
                 answered = exchange.returned()
         except Exception:
-            self._inbound.guard.report("ending a request")
+            self._broken(exchange)
         try:
             restore(token)
         except ValueError:  # whoever drives this coroutine has changed contexts under it: there is nothing to restore
@@ -152,7 +153,13 @@ class TraceMiddleware:
             finally:
                 unmark(scope)
         except Exception:
-            self._inbound.guard.report("ending a request")
+            self._broken(exchange)
+
+    def _broken(self, exchange: Request | Socket | None) -> None:
+        """How it ended could not be told: it ends all the same, so that no span and no gauge stays open."""
+        self._inbound.guard.report("ending a request")
+        if exchange is not None and not exchange.ended:
+            exchange.end(OTHER_ERROR)
 
     def _leave(self, span: Span, exc: BaseException | None) -> None:
         try:

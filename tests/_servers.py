@@ -6,6 +6,7 @@ with uvicorn_serving(app, http="httptools") as server:
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -153,6 +154,15 @@ class UvicornServer:
         assert not self._thread.is_alive(), "uvicorn does not stop"
 
 
+def uvicorn_config(app: ASGIApp, **options: Any) -> uvicorn.Config:
+    """A configuration that leaves logging as it is: `access_log=False` cuts that logger off for the whole process."""
+    access = logging.getLogger("uvicorn.access")
+    before = access.propagate, access.handlers
+    config = uvicorn.Config(app, log_config=None, **options)
+    access.propagate, access.handlers = before
+    return config
+
+
 @contextmanager
 def uvicorn_serving(
     app: ASGIApp, *, http: str = "h11", loop: str = "asyncio", ws: str = "none", lifespan: str = "off", **options: Any
@@ -160,7 +170,7 @@ def uvicorn_serving(
     """Serve `app` until the block ends; `options` are those of `uvicorn.Config`. Logs go where the test looks."""
     options.setdefault("timeout_graceful_shutdown", 1)
     options.setdefault("access_log", False)
-    config = uvicorn.Config(app, http=http, loop=loop, ws=ws, lifespan=lifespan, log_config=None, **options)  # type: ignore[arg-type]
+    config = uvicorn_config(app, http=http, loop=loop, ws=ws, lifespan=lifespan, **options)
     # with its protocol named, asyncio sets TCP_NODELAY: otherwise each answer on a kept connection takes 40 ms
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))

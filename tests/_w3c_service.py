@@ -24,6 +24,8 @@ from asgi_trace import TraceMiddleware
 from asgi_trace._types import ASGIApp, Receive, Scope, Send
 from asgi_trace.httpx import AsyncTraceTransport
 
+from ._servers import uvicorn_config
+
 T = TypeVar("T")
 TextHeaders = list[tuple[str, str]]
 
@@ -85,7 +87,7 @@ class Harness:
         return self._await(self._serve(app, http))
 
     async def _serve(self, app: ASGIApp, http: str) -> int:
-        config = uvicorn.Config(app, http=http, lifespan="off", log_config=None, ws="none", access_log=False)
+        config = uvicorn_config(app, http=http, lifespan="off", ws="none", access_log=False)
         server = uvicorn.Server(config)
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))

@@ -49,6 +49,9 @@ from ._drive import (
 )
 
 ExceptionGroup: Any = getattr(builtins, "ExceptionGroup", None) or pytest.importorskip("exceptiongroup").ExceptionGroup
+BaseExceptionGroup: Any = (
+    getattr(builtins, "BaseExceptionGroup", None) or pytest.importorskip("exceptiongroup").BaseExceptionGroup
+)
 GROUP = "ExceptionGroup" if hasattr(builtins, "ExceptionGroup") else "exceptiongroup.ExceptionGroup"
 
 ENDING_KEYS = ("asgi_trace.client_disconnected", "asgi_trace.cancelled")
@@ -524,11 +527,89 @@ def test_a_send_that_fails_means_that_the_client_has_gone(
         assert ending_of(spans.server) == Ending(status, *answered, mark=GONE_MARK)
 
 
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["as it is", "as the framework's own"])
+def test_a_start_that_cannot_be_sent_has_no_status(spans: CapturedSpans, wrapped: bool, status: int) -> None:
+    """A client that has left before the response started has got no status code, whatever the application meant."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send(start(status))
+        except OSError as exc:
+            if wrapped:
+                raise ClientDisconnect from exc
+            raise
+
+    traced(app, on_send=breaking("http.response.start", ConnectionResetError("gone"), 1))
+
+    assert ending_of(spans.server) == Ending(None, UNSET, mark=GONE_MARK)
+
+
+class Opaque(Exception):
+    """An exception that cannot be looked into."""
+
+    @property
+    def exceptions(self) -> tuple[Exception, ...]:
+        raise RuntimeError("no parts")
+
+
+def test_an_exception_that_cannot_be_looked_into_still_ends_the_span(
+    spans: CapturedSpans, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be told is an error of no known type: the span ends, the gauge falls, the exception goes on."""
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader])
+    options: dict[str, Any] = {"meter_provider": meters, "metrics": "http.server.active_requests"}
+    served = drive(TraceMiddleware(responding(Opaque()), **options))
+
+    assert type(served.exception) is Opaque
+    assert ending_of(spans.server)[1:3] == (ERROR, "_OTHER")
+    assert [point.value for point in points_of(reader)["http.server.active_requests"]] == [0]
+    assert [record.message for record in caplog.records] == ["ending a request failed; the request goes on without it"]
+    meters.shutdown()
+
+
+def test_a_nursery_that_was_cancelled_is_a_cancellation(spans: CapturedSpans) -> None:
+    """A group of nothing but cancellations, however nested, is one: no event, named by what is in it."""
+
+    class Cancelled(BaseException):
+        """As trio calls it."""
+
+    group = BaseExceptionGroup("nursery", [Cancelled(), BaseExceptionGroup("inner", [Cancelled()])])
+    traced(responding(start(), group))
+    assert ending_of(spans.server) == Ending(200, ERROR, f"{__name__}.{Cancelled.__qualname__}", mark=CANCELLED_MARK)
+
+    spans.clear()
+    traced(responding(start(), BaseExceptionGroup("nursery", [Cancelled(), ValueError()])))
+    assert ending_of(spans.server) == Ending(200, ERROR, GROUP.replace("Exc", "BaseExc"), 1)
+
+
+@pytest.mark.parametrize("shown", ["in the message", "in the cause", "in a part"])
+def test_an_exception_with_undecodable_text_is_recorded_readably(spans: CapturedSpans, shown: str) -> None:
+    """Lone surrogates, as in the name of a file, come out as `?`: an exporter would leave the whole text out."""
+    broken = ValueError("file \udcff")
+    exc: BaseException = {
+        "in the message": broken,
+        "in the cause": RuntimeError("é"),
+        "in a part": ExceptionGroup("several", [broken]),
+    }[shown]
+    if shown == "in the cause":
+        exc.__cause__ = broken
+    traced(responding(exc))
+
+    (event,) = spans.server.events
+    recorded = dict(event.attributes or {})
+    assert "file ?" in str(recorded["exception.stacktrace"])
+    assert recorded["exception.message"] == {"in the message": "file ?", "in the cause": "é"}.get(shown, str(exc))
+    for value in recorded.values():
+        str(value).encode()
+
+
 def test_a_group_with_a_real_error_in_it_is_an_error(spans: CapturedSpans) -> None:
     """A client that left while something else failed does not hide what failed."""
     traced(responding(start(), ExceptionGroup("both", [ClientDisconnect(), ValueError()])))
 
-    assert ending_of(spans.server) == Ending(200, ERROR, "ExceptionGroup", 1)
+    assert ending_of(spans.server) == Ending(200, ERROR, GROUP, 1)
 
 
 def test_an_oserror_of_the_application_is_its_own_failure(spans: CapturedSpans) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 from typing import Any
@@ -67,6 +68,24 @@ def test_on_response_sees_an_accepted_and_a_denied_socket(spans: CapturedSpans) 
         drive(TraceMiddleware(responding(*messages), on_response=on_response), websocket_scope())
 
     assert seen == ["websocket.accept", "websocket.http.response.start"]
+
+
+@pytest.mark.parametrize("hook", ["on_request", "on_response"])
+def test_a_hook_that_raises_a_cancellation_is_a_broken_hook(
+    spans: CapturedSpans, caplog: pytest.LogCaptureFixture, hook: str
+) -> None:
+    """Nothing was cancelled: the request is served, and its span is complete."""
+
+    def raises(*arguments: object) -> None:
+        raise asyncio.CancelledError
+
+    options: dict[str, Any] = {hook: raises}
+    served = drive(TraceMiddleware(OK, **options))
+
+    assert (served.status, served.exception) == (200, None)
+    assert "asgi_trace" not in served.scope
+    assert attributes_of(spans.server)["http.response.status_code"] == 200
+    assert [record.message for record in caplog.records] == [f"the hook {hook} failed; the request goes on without it"]
 
 
 def test_on_response_is_not_called_without_a_response(spans: CapturedSpans) -> None:

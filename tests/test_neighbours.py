@@ -12,7 +12,8 @@ from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as ContribMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.trace import SpanKind, set_span_in_context
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as StarletteMiddleware
@@ -22,7 +23,7 @@ from starlette.routing import Mount, Route
 
 from asgi_trace import TraceMiddleware, server_span
 from asgi_trace._types import Receive, Scope, Send
-from asgi_trace.testing import CapturedSpans
+from asgi_trace.testing import CapturedSpans, capture_spans
 
 from ._drive import CONNECT, OK, PARENT_ID, TRACE_ID, TRACEPARENT, drive, http_scope, serve, websocket_scope
 
@@ -215,6 +216,30 @@ def test_an_unsampled_request_has_no_span(spans: CapturedSpans, arrangement: Arr
     assert len(spans) == 0
 
 
+@pytest.mark.parametrize("exclude_spans", [None, ["receive", "send"]])
+def test_what_contrib_does_not_sample_is_not_sampled_again(exclude_spans: Any) -> None:
+    """Inside contrib's middleware its decision stands: no second root that raises the rate."""
+    sampler = ParentBased(TraceIdRatioBased(0.5))
+    with capture_spans(sampler) as spans:
+        app = ContribMiddleware(TraceMiddleware(OK), tracer_provider=spans.tracer_provider, exclude_spans=exclude_spans)
+        for _ in range(40):
+            drive(app)
+
+        assert set(makers(spans)) == {CONTRIB}
+
+
+def test_a_span_that_a_server_left_behind_unsampled_is_no_neighbour(spans: CapturedSpans) -> None:
+    """An unsampled span in the context is nobody's for this request, as long as contrib does not call us."""
+    left_over = NonRecordingSpan(SpanContext(1, 2, False, TraceFlags(0)))
+    token = attach(set_span_in_context(left_over))
+    try:
+        drive(TraceMiddleware(OK))
+    finally:
+        detach(token)
+
+    assert makers(spans) == [OURS]
+
+
 def test_fastapi_traces_what_is_mounted_beside_us(spans: CapturedSpans) -> None:
     """An application that our middleware does not surround keeps its own telemetry."""
     provider = spans.tracer_provider
@@ -258,7 +283,7 @@ def test_the_warning_says_how_to_switch_the_neighbour_off(
     """What to write is in the warning, so nobody has to look for it."""
     drive(with_middleware(fastapi_app(spans.tracer_provider), TraceMiddleware), http_scope("/v1/items/7"))
 
-    assert 'FastAPI(telemetry={"tracing": False})' in caplog.text
+    assert 'FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})' in caplog.text
 
 
 def test_an_ended_span_of_a_neighbour_is_no_reason_to_step_aside(spans: CapturedSpans) -> None:

@@ -16,13 +16,25 @@ from asgiref.sync import sync_to_async
 from fastapi import Depends, FastAPI
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import INVALID_SPAN, get_current_span
+from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 
 from asgi_trace import TraceMiddleware, server_span, set_route
 from asgi_trace._types import Message, Receive, Scope, Send
 from asgi_trace.testing import CapturedSpans, capture_spans
 
-from ._drive import OK, TRACE_ID, TRACEPARENT, attributes_of, drive, http_scope, serve, websocket_scope
+from ._drive import (
+    OK,
+    TRACE_ID,
+    TRACEPARENT,
+    attributes_of,
+    body,
+    drive,
+    http_scope,
+    responding,
+    serve,
+    start,
+    websocket_scope,
+)
 
 
 def mark(name: str) -> None:
@@ -152,6 +164,42 @@ def test_a_task_that_outlives_the_request_cannot_hurt(spans: CapturedSpans, capl
     assert spans.server.name == "GET"
     assert "late" not in attributes_of(spans.server)
     assert all(record.levelname != "ERROR" for record in caplog.records)
+
+
+def test_after_the_end_it_is_silent(spans: CapturedSpans, caplog: pytest.LogCaptureFixture) -> None:
+    """A background task can ask for the ids and write to the span, which no longer hears; nothing is logged."""
+    late: list[Span] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await OK(scope, receive, send)
+        late.append(server_span())
+        server_span().set_attribute("late", True)
+        server_span().update_name("late")
+
+    drive(TraceMiddleware(app))
+
+    assert late[0].get_span_context() == spans.server.context
+    assert not late[0].is_recording()
+    assert caplog.records == []
+
+
+def test_a_route_that_is_no_text_costs_nothing_but_itself(
+    spans: CapturedSpans, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is left out with one warning, and the rest of the ending is recorded."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for template in (7, None, b"/x"):
+            set_route(template)  # type: ignore[arg-type]
+        await responding(start(503), body())(scope, receive, send)
+
+    drive(TraceMiddleware(app))
+    drive(TraceMiddleware(app))
+
+    for span in spans:
+        assert span.name == "GET"
+        assert attributes_of(span)["error.type"] == "503"
+    assert sum("set_route(" in record.message for record in caplog.records) <= 1
 
 
 def test_outside_of_a_request_it_is_harmless() -> None:

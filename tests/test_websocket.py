@@ -7,6 +7,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from enum import IntEnum
 from typing import Any
 
 import pytest
@@ -185,6 +186,44 @@ def test_a_send_that_fails_means_that_the_client_has_gone(spans: CapturedSpans) 
 
     assert type(served.exception) is ConnectionResetError
     assert outcome(spans.server) == opened(sent=1, close=1006)
+
+
+@pytest.mark.parametrize("websocket", ["connection", "handshake"])
+@pytest.mark.parametrize("swallowed", [False, True])
+@pytest.mark.parametrize("answer", [ACCEPT, CLOSE, denial(503)[0]], ids=["accept", "close", "denial"])
+def test_an_answer_that_cannot_be_sent_is_none(
+    spans: CapturedSpans, answer: Message, swallowed: bool, websocket: str
+) -> None:
+    """A client that has left before its handshake was answered has got no status code, and that is no error."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send(dict(answer))
+        except ConnectionResetError:
+            if not swallowed:
+                raise
+
+    def broken(message: Message) -> None:
+        raise ConnectionResetError
+
+    drive(TraceMiddleware(app, websocket=websocket), websocket_scope(), [CONNECT], broken)
+
+    assert outcome(spans.server) == {GONE_MARK: True}
+
+
+class Code(IntEnum):
+    """As servers give them."""
+
+    GONE = 1001
+
+
+@pytest.mark.parametrize(("sent", "recorded"), [(Code.GONE, 1001), ("abc", 1005)])
+def test_a_close_code_is_a_plain_number(spans: CapturedSpans, sent: Any, recorded: int) -> None:
+    """Servers hand out members of enumerations, and what is no number is no code."""
+    traced(Steps(ACCEPT, RECEIVE, RECEIVE), [CONNECT, left(sent)])
+
+    assert outcome(spans.server) == opened(close=recorded)
+    assert type(attributes_of(spans.server)[CLOSE_CODE]) is int
 
 
 def test_the_span_ends_when_the_socket_closes(spans: CapturedSpans) -> None:
