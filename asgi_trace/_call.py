@@ -22,11 +22,10 @@ from ._semconv import (
     PEER_PORT,
     PROTOCOL_VERSION,
     STATUS_CODE,
-    client_peer,
-    client_protocol,
     error_type,
     is_cancellation,
 )
+from ._semconv_client import client_peer, client_protocol
 from ._types import Attributes
 
 if TYPE_CHECKING:

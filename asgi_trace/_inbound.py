@@ -22,22 +22,15 @@ from ._errors import ExceptionRecorder
 from ._exclusion import exclusion
 from ._forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
 from ._guard import Guard
+from ._header_capture import HeaderCapture
 from ._metrics import Metrics
 from ._neighbours import FASTAPI, MARK, QUIET, STARLETTE, mark, neighbour
 from ._options import hook, one_of, provider
 from ._propagation import SPAN_KEY, Propagation
 from ._request import MeasuredRequest, Request, SizedRequest
 from ._response_header import response_header_of
-from ._semconv import (
-    DEFAULT_PORTS,
-    OTHER_METHOD,
-    SCHEME,
-    HeaderCapture,
-    known_methods,
-    server_attributes,
-    server_protocol,
-    server_scheme,
-)
+from ._semconv import DEFAULT_PORTS, OTHER_METHOD, SCHEME, known_methods
+from ._semconv_server import server_attributes, server_protocol, server_scheme
 from ._silence import SilentSpan
 from ._socket import Socket
 from ._tracers import Tracers

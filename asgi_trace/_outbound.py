@@ -21,21 +21,13 @@ from ._deferred import Deferred
 from ._errors import ExceptionRecorder
 from ._exclusion import compile_patterns, environment_patterns
 from ._guard import Guard
+from ._header_capture import HeaderCapture
 from ._measured import Measured
 from ._metrics import Metrics
 from ._options import hook, plain_function, provider, texts
 from ._propagation import SPAN_KEY, Propagation
-from ._semconv import (
-    RESEND_COUNT,
-    URL_FULL,
-    URL_TEMPLATE,
-    ClientAttributes,
-    HeaderCapture,
-    client_destination,
-    known_methods,
-    span_name,
-    text,
-)
+from ._semconv import RESEND_COUNT, URL_FULL, URL_TEMPLATE, known_methods, span_name, text
+from ._semconv_client import ClientAttributes, client_destination
 from ._tracers import Tracers
 from ._types import Attributes, AttributeValue, Headers
 from .redaction import Redaction

@@ -24,8 +24,9 @@ from ._actions import App, ClientDisconnect, listening
 from ._drive import GONE, RECEIVE, REQUEST, TRACEPARENT, body, drive, http_scope, start, websocket_scope
 
 NAMES = (
-    "_baggage _current _errors _exchange _exclusion _flush _forwarded _inbound _metrics _neighbours _origin"
-    " _propagation _request _response_header _semconv _silence _socket _tracers _w3c middleware redaction trust"
+    "_baggage _current _errors _exchange _exclusion _flush _forwarded _header_capture _inbound _metrics _neighbours _origin"
+    " _propagation _request _response_header _semconv _semconv_client _semconv_server"
+    " _silence _socket _tracers _w3c middleware redaction trust"
     " routes routes._mounts routes._litestar"
 )
 MODULES = [importlib.import_module(f"asgi_trace.{name}") for name in NAMES.split()]
