@@ -165,7 +165,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             length, more = length + len(message.get("body", b"")), message.get("more_body", False)
         chunks = [str(length).encode()]
     elif path == "/slow":
-        await asyncio.sleep(3)
+        await asyncio.sleep(30)
     if scope["method"] == "HEAD" or status == 204:
         chunks = []
     if path == "/cut":
@@ -176,7 +176,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         if path == "/cut":
             raise ConnectionError("the server breaks off")
         if path == "/stall":
-            await asyncio.sleep(3)
+            await asyncio.sleep(30)
     await send({"type": "http.response.body"})
 
 

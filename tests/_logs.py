@@ -49,28 +49,29 @@ NO_IDS = ("0", "0")
 
 @contextmanager
 def kept_by(name: str) -> Iterator[Kept]:
-    """The records of the logger `name` and those below it."""
+    """The records of the logger `name` and those below it, whatever a server has made of these before."""
     logger, handler = logging.getLogger(name), Kept()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
+    below = [each for each in list(logging.root.manager.loggerDict) if each.startswith(f"{name}.")]
+    with loggers_restored(name, *below):
+        for each in (name, *below):
+            logging.getLogger(each).disabled = False
+            logging.getLogger(each).setLevel(logging.INFO)
+        for each in below:
+            logging.getLogger(each).propagate = True
+        logger.addHandler(handler)
         yield handler
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 @contextmanager
 def loggers_restored(*names: str) -> Iterator[None]:
-    """Gives the named loggers back their handlers, levels and propagation."""
+    """Gives the named loggers back their handlers, levels and propagation, and what switches them off."""
     loggers = [logging.getLogger(name) for name in names]
-    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    before = [(logger.handlers[:], logger.level, logger.propagate, logger.disabled) for logger in loggers]
     try:
         yield
     finally:
-        for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
+        for logger, (handlers, level, propagate, disabled) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate, logger.disabled = handlers, propagate, disabled
             logger.setLevel(level)
 
 

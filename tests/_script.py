@@ -32,7 +32,7 @@ def run(source: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a script to its end."""
     process = start(source, **variables)
     try:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

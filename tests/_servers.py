@@ -19,7 +19,7 @@ import uvicorn
 
 from asgi_trace._types import ASGIApp
 
-SECONDS = 10.0
+SECONDS = 30.0
 """The longest that anything here waits."""
 
 
@@ -168,7 +168,7 @@ def uvicorn_serving(
     app: ASGIApp, *, http: str = "h11", loop: str = "asyncio", ws: str = "none", lifespan: str = "off", **options: Any
 ) -> Iterator[UvicornServer]:
     """Serve `app` until the block ends; `options` are those of `uvicorn.Config`. Logs go where the test looks."""
-    options.setdefault("timeout_graceful_shutdown", 1)
+    options.setdefault("timeout_graceful_shutdown", 10)
     options.setdefault("access_log", False)
     config = uvicorn_config(app, http=http, loop=loop, ws=ws, lifespan=lifespan, **options)
     # with its protocol named, asyncio sets TCP_NODELAY: otherwise each answer on a kept connection takes 40 ms

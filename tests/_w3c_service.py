@@ -76,11 +76,11 @@ class Harness:
     ) -> None:
         self._await(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
         self._loop.close()
 
     def _await(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     def serve(self, app: ASGIApp, http: str) -> int:
         """Run uvicorn with one of its HTTP parsers; returns the port."""
@@ -122,7 +122,7 @@ class Harness:
         body = json.dumps([{"url": url, "arguments": []}] * calls).encode()
         lines = ["POST / HTTP/1.1", "Host: service.test", "Content-Type: application/json", "Connection: close"]
         lines += [f"Content-Length: {len(body)}", *(f"{name}:{value}" for name, value in headers)]
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 200 "), answer

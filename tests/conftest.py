@@ -1,12 +1,28 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from asgi_trace import _origin
 from asgi_trace.testing import CapturedSpans, capture_spans
+
+# How long an example takes says something about the machine, and whoever changes the code is not to be blamed for an
+# example that chance found today: finding more of them is the campaigns' work.
+settings.register_profile("asgi-trace", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("asgi-trace")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_arrive() -> None:
+    """A shell ignores SIGINT for what it runs in the background, and children inherit that: those of tests must not."""
+    for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 @pytest.fixture(autouse=True)

@@ -244,7 +244,7 @@ def test_websocket_lines_carry_the_ids(http: str, ending: str, spans: CapturedSp
         if accept:
             closed = pytest.raises(websockets.exceptions.ConnectionClosed)
             with websockets.sync.client.connect(url) as feed, closed:
-                feed.recv(timeout=10)
+                feed.recv(timeout=60)
         else:
             with pytest.raises(websockets.exceptions.InvalidStatus):
                 websockets.sync.client.connect(url)
@@ -289,8 +289,8 @@ def test_the_configuration_serves_uvicorns_command_line(suffix: str, tmp_path: P
             stderr=subprocess.PIPE,
         )
         with server:
-            told = httpx.get(f"http://127.0.0.1:{sock.getsockname()[1]}/", trust_env=False, timeout=30).text
-            access, error = server.communicate(timeout=30)
+            told = httpx.get(f"http://127.0.0.1:{sock.getsockname()[1]}/", trust_env=False, timeout=60).text
+            access, error = server.communicate(timeout=60)
 
     [line] = [json.loads(text) for text in access.splitlines()]
     assert f"{line['trace_id']} {line['span_id']}" == told

@@ -114,7 +114,7 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
-        _, error = process.communicate("go\n", timeout=30)
+        _, error = process.communicate("go\n", timeout=60)
     assert (process.returncode, error) == (1, "")
 
 
@@ -195,10 +195,10 @@ def test_view_shows_what_it_receives_until_ctrl_c(tmp_path: Path) -> None:
         send_spans(found[0])
         live = [process.stdout.readline() for _ in range(5)]
         process.send_signal(signal.SIGINT)
-        rest, progress = process.communicate(timeout=30)
+        rest, progress = process.communicate(timeout=60)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert process.returncode == 0, progress
     assert live[1].startswith("✓ GET /orders<script> in ")
     assert rest.splitlines()[-1] == "1 trace, 0 failed, 1 span"

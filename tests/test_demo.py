@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -346,6 +347,9 @@ def test_the_services_stay_up_when_asked_to(tmp_path: Path) -> None:
     """With --keep-running the text is printed, own requests are shown as they come, and Ctrl-C ends it with 0."""
     process = start("--keep-running", "--no-color", "--output", str(tmp_path / "demo.html"))
     assert process.stderr is not None
+    assert process.stdout is not None
+    watchdog = threading.Timer(100, process.kill)
+    watchdog.start()
     try:
         progress = read_until(process.stderr, "products/kettle -H")
         url = re.findall(r"the shop is (http://\S+)\.", progress)[0]
@@ -354,12 +358,13 @@ def test_the_services_stay_up_when_asked_to(tmp_path: Path) -> None:
         answer = httpx.get(f"{url}/products/teapot", trust_env=False)
         assert answer.json() == {"sku": "teapot", "price": 1900, "quantity": 23}
         trace_id = answer.headers["traceresponse"].split("-")[1]
-        time.sleep(2.5)
+        output = read_until(process.stdout, trace_id)
         process.send_signal(signal.SIGINT)
-        output, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=60)
     finally:
+        watchdog.cancel()
         process.kill()
-        process.wait()
+        process.communicate()
     assert process.returncode == 0, rest
     assert "✗ POST /checkout → 502 in " in output
     assert "  → inventory made POST /checkout fail: sqlite3.IntegrityError" in output
@@ -428,6 +433,7 @@ def test_a_service_that_dies_at_work_is_a_clear_error() -> None:
     with Silent("inventory").scenario as scenario:
         scenario.start()
         os.kill(scenario.processes[0].pid, signal.SIGKILL)
+        wait_until_gone([scenario.processes[0].pid])
         with pytest.raises(ServiceFailed, match=r"^inventory ended with exit code -9"):
             scenario.drive()
 

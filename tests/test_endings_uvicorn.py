@@ -277,7 +277,8 @@ def test_a_shutdown_with_requests_in_flight(spans: CapturedSpans, http: str) -> 
 @pytest.mark.parametrize("http", PARSERS)
 def test_a_graceful_shutdown_lets_a_stream_finish(spans: CapturedSpans, http: str) -> None:
     """A response that the server waits for when it stops ends as any other."""
-    with uvicorn_serving(TraceMiddleware(Shop().app), http=http) as server, server.connect() as connection:
+    serving = uvicorn_serving(TraceMiddleware(Shop().app), http=http, timeout_graceful_shutdown=30)
+    with serving as server, server.connect() as connection:
         connection.request("/stream")
         while connection.reader.readline() != b"\r\n":
             pass
@@ -405,7 +406,7 @@ def http2_events(port: int, path: str) -> list[tuple[str, Any]]:
     headers = [(":method", "GET"), (":path", path), (":authority", "shop.test"), (":scheme", "http")]
     connection.send_headers(1, [*headers, ("te", "trailers")], end_stream=True)
     seen: list[tuple[str, Any]] = []
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
         while ("StreamEnded", None) not in seen:
             wire.sendall(connection.data_to_send())
             for event in connection.receive_data(wire.recv(65536)):

@@ -165,7 +165,7 @@ def test_a_logger_provider_that_is_set_later_counts() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
         env={"PYTHONPATH": ":".join(sys.path), VARIABLE: "logs"},
     )
 

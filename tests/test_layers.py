@@ -185,6 +185,6 @@ print(type(trace.get_tracer_provider()).__name__)
 def test_importing_it_imports_nothing_heavy_and_does_nothing(module: str) -> None:
     """Neither the SDK nor httpx nor any framework; no thread is started and no provider set."""
     program = PROBE.format(module=module, heavy=HEAVY)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout.splitlines() == ["[]", "['MainThread']", "ProxyTracerProvider"]

@@ -548,7 +548,7 @@ def test_every_worker_process_exports_its_spans(tmp_path: Any) -> None:
         answered = _pids(port, 2)
     finally:
         process.terminate()
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=60)
 
     assert answered <= {line.split()[0] for line in output.splitlines() if line.endswith(" GET")}
 

@@ -173,9 +173,9 @@ def test_what_is_no_rule_is_refused_at_construction(redact: Any) -> None:
 def test_the_search_is_linear(unit: str) -> None:
     """A query of 200,000 hostile characters is read in linear time."""
     query = unit * (200_000 // len(unit))
-    started = time.perf_counter()
+    started = time.process_time()
     Redaction().query(query)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 texts = st.text(alphabet=st.sampled_from("sig%73=&;+#?@/:aü\udc80\x00 "), max_size=30)

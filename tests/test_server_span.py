@@ -391,7 +391,7 @@ print([span.name for span in exporter.get_finished_spans()])
 
 def test_a_provider_that_is_set_after_the_application_was_built_is_used() -> None:
     """The global provider counts from the moment it is there, also when requests have been served without one."""
-    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=60)
 
     assert (done.stdout.strip(), done.stderr) == ("['GET']", "")
 

@@ -201,9 +201,9 @@ def test_ten_thousand_spans_fit_on_a_page() -> None:
     """A huge trace is rendered in seconds."""
     spans = [make_span(f"s{number}", number, number + 1, parent="s0" if number else "") for number in range(10_000)]
     timeline = make_timeline(*spans)
-    begun = time.perf_counter()
+    begun = time.process_time()
     page = render(Page([timeline]))
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20
     assert page.count("<details") == 10_000
 
 

@@ -61,7 +61,7 @@ def call(receiver: Receiver) -> Iterator[Callable[[str, Any, Any], Any]]:
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=response.FromString,
             )
-            return method(request, timeout=10)
+            return method(request, timeout=60)
 
         yield export
 

@@ -183,8 +183,8 @@ def test_a_chain_of_ten_thousand_spans_is_no_problem() -> None:
         make_span(f"s{number}", number, 20_000, parent=f"s{number - 1}" if number else "", exception=f"E: {number % 7}")
         for number in range(10_000)
     ]
-    begun = time.perf_counter()
+    begun = time.process_time()
     timeline = make_timeline(*reversed(spans))
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     assert len(timeline.rows) == 10_000
     assert timeline.rows[-1].depth == 9_999
