@@ -24,8 +24,8 @@ from ._actions import App, ClientDisconnect, listening
 from ._drive import GONE, RECEIVE, REQUEST, TRACEPARENT, body, drive, http_scope, start, websocket_scope
 
 NAMES = (
-    "_baggage _current _errors _exchange _exclusion _flush _forwarded _header_capture _inbound _metrics _neighbours _origin"
-    " _propagation _request _response_header _semconv _semconv_client _semconv_server"
+    "_baggage _current _errors _exchange _exclusion _flush _forwarded _header_capture _inbound _metrics _neighbours"
+    " _origin _propagation _request _response_header _semconv _semconv_client _semconv_server"
     " _silence _socket _tracers _w3c middleware redaction trust"
     " routes routes._mounts routes._litestar"
 )
