@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import (
     MetricReader,
     PeriodicExportingMetricReader,
 )
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
@@ -26,6 +26,7 @@ from ._collector import CollectorArguments, collector
 from ._environment import Environment
 from ._exporter import OTLPMetricExporter, OTLPSpanExporter, Sender
 from ._stopping import STOP_SECONDS, Errand, Patience, StoppableMeterProvider, StoppableSpanProcessor, within
+from .sdk import TracerProvider, span_encoder
 
 
 class Tracing:
@@ -136,7 +137,7 @@ def build(
             continue
         sender = None
         if isinstance(chosen, str):
-            chosen = OTLPSpanExporter(collector("TRACES", collector_arguments, environment))
+            chosen = OTLPSpanExporter(collector("TRACES", collector_arguments, environment), encode=span_encoder())
             sender = chosen.sender
             senders.append(sender)
         batch = StoppableSpanProcessor(chosen, sender, **batching)

@@ -12,8 +12,7 @@ from . import cases, environments, gate, ladder, report, table
 from .clocks import end_to_end
 from .peers import BARE, MAIN, Peer, every
 from .progress import Progress
-from .results import COLD, HOT, INSTRUCTIONS, MEMORY, Results
-from .serving import CONFIGURED
+from .results import COLD, CONFIGURED, HOT, INSTRUCTIONS, MEMORY, Results
 from .vendors import REQUIREMENTS
 
 END_TO_END = "end-to-end"
@@ -72,7 +71,7 @@ def run(options: argparse.Namespace) -> Results:
         elif clock == MEMORY:
             ladder.memory(plan)
         elif clock == END_TO_END:
-            served = [peer for peer in _SERVED if peer.removesuffix("-configured") in {each.name for each in peers}]
+            served = [peer for peer in _SERVED if peer in {each.name for each in peers}]
             end_to_end.measure(served, max(2, rounds // 4), 1.0, results, progress)
         else:
             ladder.cpu_time(clock, plan)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from . import cases
 from .cases import Case
+from .results import CONFIGURED
 from .traffic import (
     App,
     Requests,
@@ -73,12 +74,12 @@ class Peer:
 
 
 @cache
-def provider() -> Any:
+def provider(kind: Any = None) -> Any:
     """The provider of this process: everything sampled unless the caller says no, and nothing exported."""
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
-    made = TracerProvider(sampler=ParentBased(ALWAYS_ON), shutdown_on_exit=False)
+    made = (kind or TracerProvider)(sampler=ParentBased(ALWAYS_ON), shutdown_on_exit=False)
     made.add_span_processor(SpanProcessor())
     return made
 
@@ -151,19 +152,40 @@ class AsgiTrace(_OpenTelemetryPeer):
     def measures(self, case: Case) -> bool:
         return True
 
+    def provider(self) -> Any:
+        """The SDK's own."""
+        return provider()
+
+    def _options(self, case: Case) -> dict[str, Any]:
+        return {} if case.state == cases.NO_PROVIDER else {"tracer_provider": self.provider()}
+
     def server(self, case: Case) -> App:
         middleware = import_module("asgi_trace").TraceMiddleware
         exclude = {"exclude": "^/items/"} if case.state == cases.EXCLUDED else {}
-        return around(application(case), middleware, **_provider_of(case), **exclude)
+        return around(application(case), middleware, **self._options(case), **exclude)
 
     def client(self, case: Case) -> Unit:
         import httpx
 
         make = import_module("asgi_trace.httpx").AsyncTraceTransport
-        transport = make(mock_transport(case), **_provider_of(case))
+        transport = make(mock_transport(case), **self._options(case))
         if case.shape == cases.TRANSPORT:
             return calls_of_transport(transport)
         return calls_of_client(httpx.AsyncClient(transport=transport))
+
+
+class AsgiTraceConfigured(AsgiTrace):
+    """The same on the provider that `configure()` makes: faster drop-ins for the SDK's tracer and spans."""
+
+    name = CONFIGURED
+    title = "asgi-trace, configure()"
+    modules = ("asgi_trace.sdk",)
+
+    def measures(self, case: Case) -> bool:
+        return case.state not in (cases.NO_PROVIDER, cases.EXCLUDED)  # there no span is asked for
+
+    def provider(self) -> Any:
+        return provider(import_module("asgi_trace.sdk").TracerProvider)
 
 
 class StarletteOwn(_OpenTelemetryPeer):
@@ -269,7 +291,14 @@ def every() -> dict[str, Peer]:
     """All peers by name, ours first."""
     from .vendors import VENDORS
 
-    on_opentelemetry = (StarletteOwn(), Contrib(), ContribQuiet(), FastAPINative(), FastAPIStripped())
+    on_opentelemetry = (
+        AsgiTraceConfigured(),
+        StarletteOwn(),
+        Contrib(),
+        ContribQuiet(),
+        FastAPINative(),
+        FastAPIStripped(),
+    )
     return {peer.name: peer for peer in (OURS, *on_opentelemetry, *VENDORS, BARE)}
 
 

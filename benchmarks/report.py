@@ -15,12 +15,13 @@ RESULTS, CHART = HERE / "RESULTS.md", HERE / "overhead.svg"
 _METHOD = """
 Peers on OpenTelemetry run with one SDK provider, `ParentBased(ALWAYS_ON)`, a span processor that does nothing and no
 meter provider; vendors with their own tracer and a transport that drops everything, each in an environment of its own.
-asgi-trace has every feature on: trust, redaction, route and guard. Each row is the CPU time, the instructions or the
-memory *over the bare application* of the same round; rounds are shuffled and interleaved, and spread over three
-generations of processes. Peers' cells are multiples of asgi-trace's overhead in the same rounds, or plain figures where
-that is too small to be told from noise; ± is half of the distance between the quartiles of the rounds. A unit of
-`stream-1000` and `websocket-1000` is a whole response or connection of 1,000 messages. `-` is a row that a peer does
-not have: it does not trace it, or cannot be told to. Other machines have other figures; the ratios are what to compare.
+asgi-trace has every feature on: trust, redaction, route and guard; `configure()` is the same with the provider that
+`configure()` makes. Each row is the CPU time, the instructions or the memory *over the bare application* of the same
+round; rounds are shuffled and interleaved, and spread over three generations of processes. Peers' cells are multiples
+of asgi-trace's overhead in the same rounds, or plain figures where that is too small to be told from noise; ± is half
+of the distance between the quartiles of the rounds. A unit of `stream-1000` and `websocket-1000` is a whole response or
+connection of 1,000 messages. `-` is a row that a peer does not have: it does not trace it, or cannot be told to. Other
+machines have other figures; the ratios are what to compare.
 """
 
 

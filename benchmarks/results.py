@@ -11,6 +11,8 @@ HOT, COLD, INSTRUCTIONS, MEMORY = "hot", "cold", "instructions", "memory"
 UNITS = {HOT: "µs", COLD: "µs", INSTRUCTIONS: "instructions", MEMORY: "bytes"}
 BARE = "bare"
 OURS = "asgi-trace"
+CONFIGURED = "asgi-trace-configured"
+"""asgi-trace with the provider and the exporter that `configure()` makes."""
 
 
 @dataclass

@@ -17,10 +17,8 @@ from importlib import import_module
 from typing import Any
 
 from .receiver import pin
+from .results import CONFIGURED
 from .traffic import App
-
-CONFIGURED = "asgi-trace-configured"
-"""asgi-trace with the provider and the exporter that `configure()` makes."""
 
 
 class Accounts:

@@ -22,7 +22,6 @@ from .results import (
     Results,
     ratio,
 )
-from .serving import CONFIGURED
 from .targets import Verdict, verdicts
 
 TITLES = {
@@ -43,8 +42,6 @@ Table = list[list[str]]
 
 def title(peer: str) -> str:
     """What a peer is called in a table."""
-    if peer == CONFIGURED:
-        return "asgi-trace, configure()"
     found = every().get(peer)
     return found.title if found is not None else peer
 

@@ -19,8 +19,8 @@ RANKS: dict[str, int] = {
     name: rank
     for rank, names in {
         # pure: what may be known without a request
-        0: "_baggage _context _current _deferred _endpoint _environment _flush _guard _options _origin _proxies"
-        " _tracestate _types _version _w3c redaction trust",
+        0: "_baggage _context _current _deferred _endpoint _environment _flush _guard _options _origin _pem"
+        " _proxies _tracestate _types _version _w3c redaction trust",
         # the questions: what is in a scope, what to call it, where to record it
         1: "_errors _exclusion _forwarded _header_capture _lifespan _log_fields _measured _metrics _propagation"
         " _response_header"
@@ -36,7 +36,7 @@ RANKS: dict[str, int] = {
     }.items()
     for name in names.split()
 }
-FLOORS = {"viewer": 5, "demo": 6}
+FLOORS = {"sdk": 4, "viewer": 5, "demo": 6}
 """Whole packages that stand on one floor."""
 
 API = {

@@ -39,8 +39,8 @@ PUBLIC = [
 ]
 
 
-PRIVATE = ("asgi_trace.__main__", "asgi_trace.cli", "asgi_trace.demo", "asgi_trace.viewer")
-"""What runs behind the command, and may change."""
+PRIVATE = ("asgi_trace.__main__", "asgi_trace.cli", "asgi_trace.demo", "asgi_trace.sdk", "asgi_trace.viewer")
+"""What runs behind the command and `configure()`, and may change."""
 
 
 def load(name: str) -> ModuleType:
@@ -131,6 +131,6 @@ def test_the_version_is_the_packages() -> None:
 def test_configure_is_found_without_being_imported_before() -> None:
     """`from asgi_trace import *` works, and brings every name."""
     program = "from asgi_trace import *\nprint(configure.__name__, TraceMiddleware.__name__, server_span.__name__)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout.split() == ["configure", "TraceMiddleware", "server_span"]

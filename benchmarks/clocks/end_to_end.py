@@ -23,8 +23,7 @@ from .. import environments
 from ..load import HEADERS, PATH
 from ..processes import cores, shuffled
 from ..progress import Progress
-from ..results import BARE, EndToEnd, Results, half_iqr
-from ..serving import CONFIGURED
+from ..results import BARE, CONFIGURED, EndToEnd, Results, half_iqr
 
 CONNECTIONS = 16
 SAMPLING = (1.0, 0.1, 0.0)
