@@ -16,7 +16,16 @@ __all__ = ["TraceMiddleware", "__version__", "configure", "server_span", "set_ro
 
 def __getattr__(name: str) -> Any:
     if name == "configure":  # the only one that needs the SDK, so the SDK is imported for it alone
-        from ._config import configure
-
+        try:
+            from ._config import configure
+        except ImportError:  # looking at the name must not fail, as `import *` and hasattr() do
+            return _configure_later
         return configure
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _configure_later(*args: Any, **kwargs: Any) -> Any:
+    """Stands in for `configure()` where the extra `otlp` is missing. Raises ImportError that says what to install."""
+    from ._config import configure
+
+    return configure(*args, **kwargs)

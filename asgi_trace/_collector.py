@@ -1,7 +1,7 @@
 """How to reach a collector: arguments first, then `OTEL_EXPORTER_OTLP_*` (a signal's own before the general one).
 
-A wrong argument raises, a wrong variable becomes a problem of the `Environment`. Certificates are read here, once; a
-connection is opened by nobody here.
+A wrong argument raises, a wrong variable becomes a problem of the `Environment`. An argument is never given up for a
+variable, so nothing that was meant for TLS is sent in plain text. A connection is opened by nobody here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -16,6 +17,7 @@ import grpc
 from ._endpoint import Endpoint, header, headers
 from ._endpoint import endpoint as parse_endpoint
 from ._environment import Environment, argument, boolean, one_of, otlp_names, plugin, positive, timeout_seconds
+from ._pem import Pem, certificates, private_key
 from ._version import VERSION
 
 T = TypeVar("T")
@@ -101,33 +103,37 @@ class CollectorArguments:
             raise ValueError(f"insecure={plaintext} contradicts endpoint: 'http://' is plain text, 'https://' is TLS")
         if (client_key is None) != (client_certificate is None):
             raise ValueError("client_key and client_certificate must be given together")
-        return cls(
+        authority = optional("certificate", certificates, certificate, files)
+        chain = optional("client_certificate", certificates, client_certificate, files)
+        key = optional("client_key", partial(private_key, chain=chain), client_key, files)
+        given = cls(
             endpoint=where,
             insecure=plaintext,
             headers=optional("headers", _headers, headers, Mapping),
             timeout=optional("timeout", positive, timeout, (int, float)),
             gzip=optional("compression", lambda text: one_of(text, _COMPRESSIONS), compression),
-            certificate=optional("certificate", _pem, certificate, files),
-            client_key=optional("client_key", _pem, client_key, files),
-            client_certificate=optional("client_certificate", _pem, client_certificate, files),
+            certificate=authority and authority.content,
+            client_key=key and key.content,
+            client_certificate=chain and chain.content,
         )
+        if plaintext or (where and where.plaintext):
+            given.refuse_tls_files("insecure=True" if plaintext else "the endpoint, 'http://',")
+        return given
+
+    def refuse_tls_files(self, who: str) -> None:
+        """Raise ValueError if a file for TLS was given. `who` says plain text."""
+        for name in ("certificate", "client_key"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} is for TLS, and {who} says plain text: write endpoint='https://...' or insecure=False, "
+                    f"or leave {name} out"
+                )
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:
     if not all(isinstance(text, str) for pair in given.items() for text in pair):
         raise TypeError("headers must map str to str")
     return dict(header(name, value) for name, value in given.items())
-
-
-def _pem(path: str | os.PathLike[str]) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as exc:
-        raise ValueError(f"must be a file that can be read: {exc}") from None
-    if b"-----BEGIN " not in content:
-        raise ValueError(f"must be a file in PEM format, which {os.fspath(path)!r} is not")
-    return content
 
 
 def collector(signal: str, given: CollectorArguments, environment: Environment) -> Collector:
@@ -142,11 +148,7 @@ def collector(signal: str, given: CollectorArguments, environment: Environment) 
     if where.path:
         name = "endpoint" if given.endpoint else _name_of(environment, otlp_names(signal, "ENDPOINT"))
         environment.note(name, f"has a path, {where.path!r}: OTLP over gRPC has none, so it is not used")
-    plaintext = where.plaintext
-    if plaintext is None and given.insecure is not None:
-        plaintext = given.insecure
-    elif plaintext is None:
-        plaintext = environment.read(otlp_names(signal, "INSECURE"), boolean, where.local, str)
+    plaintext = _plaintext(signal, given, environment, where)
     gzip = given.gzip
     if gzip is None:
         gzip = environment.read(
@@ -172,6 +174,18 @@ def collector(signal: str, given: CollectorArguments, environment: Environment) 
     )
 
 
+def _plaintext(signal: str, given: CollectorArguments, environment: Environment, where: Endpoint) -> bool:
+    if given.insecure is not None:
+        return given.insecure
+    option, plaintext = "ENDPOINT", where.plaintext
+    if plaintext is None:
+        option = "INSECURE"
+        plaintext = environment.read(otlp_names(signal, option), boolean, where.local, str)
+    if plaintext:
+        given.refuse_tls_files(next(filter(environment.text, otlp_names(signal, option)), "the default"))
+    return plaintext
+
+
 def _name_of(environment: Environment, names: tuple[str, ...]) -> str:
     return next(name for name in names if environment.text(name))
 
@@ -193,21 +207,23 @@ def _collector_headers(
 def _certificates(
     signal: str, given: CollectorArguments, environment: Environment
 ) -> tuple[bytes | None, bytes | None, bytes | None]:
-    def file(option: str, instead: str) -> bytes | None:
-        return environment.read(otlp_names(signal, option), _pem, None, lambda used: instead if used is None else "it")
+    def file(option: str, parse: Callable[[str], Pem], instead: str) -> Pem | None:
+        return environment.read(otlp_names(signal, option), parse, None, lambda used: "it" if used else instead)
 
-    certificate = given.certificate or file("CERTIFICATE", "the list of authorities that gRPC brings along")
+    authority = None
+    if not given.certificate:
+        authority = file("CERTIFICATE", certificates, "the list of authorities that gRPC brings along")
+    certificate = authority.content if authority else given.certificate
     if given.client_key:
         return certificate, given.client_key, given.client_certificate
-    key = file("CLIENT_KEY", "no client certificate")
-    chain = file("CLIENT_CERTIFICATE", "no client certificate")
-    if (key is None) != (chain is None):
-        missing = "CLIENT_KEY" if key is None else "CLIENT_CERTIFICATE"
-        environment.note(
-            otlp_names(signal, missing)[1], "must be set together with its other half; no client certificate is used"
-        )
-        key = chain = None
-    return certificate, key, chain
+    chain = file("CLIENT_CERTIFICATE", certificates, "no client certificate")
+    key = file("CLIENT_KEY", partial(private_key, chain=chain), "no client certificate")
+    if key and chain:
+        return certificate, key.content, chain.content
+    missing = otlp_names(signal, "CLIENT_KEY" if key is None else "CLIENT_CERTIFICATE")
+    if (key or chain) and not environment.text(*missing):
+        environment.note(missing[1], "must be set together with its other half; no client certificate is used")
+    return certificate, None, None
 
 
 def _credentials(signal: str, environment: Environment) -> Any:

@@ -121,11 +121,12 @@ def configure(
         exporter: "otlp", "console", "none", a SpanExporter, or several of them.
         endpoint: the collector: "http://collector:4317" (plain text), "https://collector:4317" (TLS), "collector:4317"
             (TLS unless `insecure`) or any other target of gRPC, like "unix:/run/otel.sock".
-        insecure: plain text, where the endpoint does not say.
+        insecure: True is plain text, False is TLS, for an `endpoint` that does not say; beats the scheme of an endpoint
+            that the environment names.
         headers: sent with every export.
         timeout: seconds for one export with all its retries.
         compression: "gzip" or "none".
-        certificate, client_key, client_certificate: paths of PEM files for TLS.
+        certificate, client_key, client_certificate: paths of PEM files for TLS; beside plain text they are an error.
         schedule_delay_millis, max_queue_size, max_export_batch_size: of the batch processor.
         span_processors: more SpanProcessors; they see each span before the exporters do.
         metrics: True to export metrics like spans (`OTEL_METRICS_EXPORTER`), or what to do instead: names as in
@@ -136,6 +137,7 @@ def configure(
     Raises:
         ValueError, TypeError: an argument that cannot be meant; the message says what to write. A wrong variable is
             a warning of the logger `asgi_trace`.
+        ImportError: the extra `otlp` is missing.
         RuntimeError: this process has been configured already, by this function or by another library.
     """
     global _configured

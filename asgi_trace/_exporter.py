@@ -35,6 +35,7 @@ _HINTS = {
     grpc.StatusCode.UNAUTHENTICATED: "check the headers",
     grpc.StatusCode.PERMISSION_DENIED: "check the headers",
 }
+_TLS_HINT = "does it speak TLS on this port, with a certificate of an authority that is trusted here?"
 
 
 class Sender:
@@ -65,11 +66,12 @@ class Sender:
                     payload, timeout=deadline - time.monotonic(), metadata=self._collector.headers
                 )
             except grpc.RpcError as exc:
+                hurried = self._hurry.is_set()  # who comes later than this ends the pause
                 if not self._closed.is_set():
                     reason = _reason(exc)
                 delay = _retry_delay(exc, attempt, self._collector.retryable)
                 self._reconnect(exc)
-                if delay is None or time.monotonic() + delay > deadline or self._hopeless():
+                if delay is None or time.monotonic() + delay > deadline or (hurried and self._hopeless()):
                     break
                 logger.debug("sending %s failed: %s; again in %.1f seconds", self._things, reason, delay)
             except ValueError as exc:  # the channel was closed by shutdown(), or its settings cannot work
@@ -79,7 +81,7 @@ class Sender:
                 self._delivered(response.partial_success)
                 return True
             attempt += 1
-            (self._closed if self._hurry.is_set() else self._hurry).wait(delay)
+            (self._closed if hurried else self._hurry).wait(delay)
         self._failed(count, f"the exporter was shut down ({reason})" if self._closed.is_set() else reason)
         return False
 
@@ -95,6 +97,13 @@ class Sender:
         if not self._closed.is_set():
             self._hurry.clear()
 
+    def renew(self) -> None:
+        """This process was forked off: whoever waited did not come along, and no lock of the parent's may stay."""
+        closed = self._closed.is_set()
+        self._hurry, self._closed = threading.Event(), threading.Event()
+        if closed:
+            self.close()
+
     def close(self) -> None:
         """Give up what is under way, at once, and send nothing any more."""
         self._closed.set()
@@ -104,7 +113,7 @@ class Sender:
             channel.close()
 
     def _hopeless(self) -> bool:
-        return self._hurry.is_set() and (self._failing or not self._reached)
+        return self._failing or not self._reached
 
     def _export(self) -> Callable[..., Any]:
         if self._channel is None or self._pid != os.getpid():  # a channel does not survive a fork
@@ -145,8 +154,9 @@ class Sender:
 
 def _reason(exc: Any) -> str:
     code = exc.code()
-    hint = _HINTS.get(code)
-    return f"{code.name}, {str(exc.details())[:300]}" + (f" ({hint})" if hint else "")
+    details = str(exc.details())
+    hint = _TLS_HINT if "handshake failed" in details else _HINTS.get(code)
+    return f"{code.name}, {details[:300]}" + (f" ({hint})" if hint else "")
 
 
 def _retry_delay(exc: Any, attempt: int, retryable: frozenset[Any]) -> float | None:

@@ -87,5 +87,6 @@ def _check_attribute(key: object, value: object) -> None:
     if not isinstance(key, str) or not key:
         raise TypeError(f"resource_attributes must have str keys, not {key!r}")
     values = value if isinstance(value, (list, tuple)) else (value,)
-    if not all(isinstance(item, (str, bool, int, float)) for item in values):
+    kinds = {next((kind for kind in (str, bool, int, float) if isinstance(item, kind)), None) for item in values}
+    if None in kinds or len(kinds) > 1:
         raise TypeError(f"resource_attributes[{key!r}] must be str, bool, int, float or a list of one of them")

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from ._exporter import Sender
@@ -27,6 +28,16 @@ STOP_SECONDS = 4.0
 """The longest that stopping waits: with what an interpreter needs to end, below 5 seconds."""
 
 
+def in_child(method: Callable[[], object]) -> None:
+    """Call a bound method in every process that is forked off this one, as long as its object lives.
+
+    What other threads of the parent held, locks for one, is held for good there.
+    """
+    if hasattr(os, "register_at_fork"):
+        weak = weakref.WeakMethod(method)
+        os.register_at_fork(after_in_child=lambda: (found := weak()) and found())
+
+
 class Errand:
     """A function that a daemon thread, which waits for that from now on, runs once when told to."""
 
@@ -34,9 +45,7 @@ class Errand:
         self._name = name
         self._function = function
         self._start()
-        if hasattr(os, "register_at_fork"):
-            restart = weakref.WeakMethod(self._restart)
-            os.register_at_fork(after_in_child=lambda: (method := restart()) and method())
+        in_child(self._restart)
 
     def _start(self) -> None:
         # Plain locks, since releasing one is a single step that a signal handler may take.
@@ -80,6 +89,12 @@ class Patience:
         self._senders = senders
         self._since: float | None = None
         self._until: float | None = None
+        in_child(self._renew)
+
+    def _renew(self) -> None:
+        self._since = self._until = None
+        for sender in self._senders:
+            sender.renew()
 
     def begin(self) -> None:
         """A flush begins: senders hurry."""
@@ -111,6 +126,10 @@ class StoppableSpanProcessor(BatchSpanProcessor):
     def __init__(self, exporter: SpanExporter, sender: Sender | None = None, **batching: Any) -> None:
         super().__init__(exporter, **batching)
         self.patience = Patience([sender] if sender else ())
+        self._renew()
+        in_child(self._renew)
+
+    def _renew(self) -> None:
         self._flushing = threading.Lock()
 
     def force_flush(self, timeout_millis: float | None = None) -> bool:
@@ -146,9 +165,18 @@ class StoppableSpanProcessor(BatchSpanProcessor):
 class StoppableMeterProvider(MeterProvider):
     """The SDK's meter provider, which remembers a flush that waited in vain."""
 
-    def __init__(self, senders: Sequence[Sender], **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self, senders: Sequence[Sender], *, metric_readers: Sequence[MetricReader] = (), **settings: Any
+    ) -> None:
+        super().__init__(metric_readers=metric_readers, **settings)
         self.patience = Patience(senders)
+        self._own_readers = metric_readers
+        in_child(self._renew)
+
+    def _renew(self) -> None:
+        for reader in self._own_readers:  # the SDK starts their threads anew and forgets this lock
+            if hasattr(reader, "_export_lock"):
+                reader._export_lock = threading.Lock()
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Collect and export now."""
@@ -187,17 +215,15 @@ def before_sigterm(shutdown: Callable[[], object]) -> bool:
     """Call `shutdown` before the process dies of SIGTERM, if SIGTERM's default action is in place.
 
     A handler that anybody has set stays, and False is returned; so it is outside the main thread. The process still
-    dies of the signal. One that was forked off dies of it at once, as without us.
+    dies of the signal. So does one that was forked off, with spans of its own.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         return False
-    pid = os.getpid()
 
     def handler(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() == pid:
-            shutdown()
+        shutdown()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)
 

@@ -17,6 +17,8 @@ from ._transport import AsyncBody, AsyncTraced, Body, SyncTraced
 
 __all__ = ["AsyncTraceTransport", "TraceTransport"]
 
+_WILDCARDS = tuple(map(int, httpx2.__version__.split(".")[:2])) >= (2, 15)
+
 
 class _Body(Body, httpx2.SyncByteStream):
     """The client insists on its own class."""
@@ -33,6 +35,7 @@ class TraceTransport(SyncTraced[httpx2.BaseTransport, httpx2.Request, httpx2.Res
     _stream_type = httpx2.SyncByteStream
     _memory_type = httpx2.ByteStream
     _body_type = _Body
+    _no_proxy_wildcards = _WILDCARDS
 
 
 class AsyncTraceTransport(
@@ -44,3 +47,4 @@ class AsyncTraceTransport(
     _stream_type = httpx2.AsyncByteStream
     _memory_type = httpx2.ByteStream
     _body_type = _AsyncBody
+    _no_proxy_wildcards = _WILDCARDS

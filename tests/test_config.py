@@ -67,6 +67,7 @@ WRONG = {
     "service_name=1": "TypeError: service_name must be str, not int",
     "resource_attributes=[('a', 1)]": "TypeError: resource_attributes must be Mapping, not list",
     "resource_attributes={'a': None}": "TypeError: resource_attributes['a'] must be str, bool, int, float or a list",
+    "resource_attributes={'a': [1, 'x']}": "TypeError: resource_attributes['a'] must be str, bool, int, float or a",
     "resource_attributes={1: 'a'}": "TypeError: resource_attributes must have str keys, not 1",
 }
 
@@ -144,7 +145,7 @@ def test_arguments_win() -> None:
     metrics.get_meter("test").create_counter("orders").add(3)
     """
     )
-    with Receiver() as collector:
+    with Receiver() as collector, closed_port() as elsewhere:
         script = script.replace("sys.stdin.read()", repr(collector.endpoint))
         check(
             script,
@@ -153,7 +154,7 @@ def test_arguments_win() -> None:
             OTEL_TRACES_SAMPLER="always_off",
             OTEL_TRACES_EXPORTER="none",
             OTEL_EXPORTER_OTLP_HEADERS="api-key=theirs",
-            **{ENDPOINT: f"http://127.0.0.1:{closed_port()}"},
+            **{ENDPOINT: f"http://127.0.0.1:{elsewhere}"},
         )
         assert [span.name for span in collector.spans] == ["work"]
         assert collector.metric_names == ["orders"]
@@ -340,17 +341,21 @@ def test_a_provider_that_the_environment_names_comes_second() -> None:
 
 
 def test_without_the_extra() -> None:
-    """Without gRPC the package can be imported, and configure() names the extra to install."""
+    """Without gRPC every name of the package can be imported, and calling configure() says what to install."""
     script = """
         import sys
         sys.modules["grpc"] = None
         import asgi_trace
-        try:
-            from asgi_trace import configure
-        except ImportError as exc:
-            print(exc)
+        from asgi_trace import *
+        from asgi_trace import configure
+        assert hasattr(asgi_trace, "configure")
+        for call in (configure, asgi_trace.configure):
+            try:
+                call("orders", sampler=0.1)
+            except ImportError as exc:
+                print(exc)
     """
-    assert check(script) == "configure() needs the SDK and gRPC: pip install 'asgi-trace[otlp]'\n"
+    assert check(script) == "configure() needs the SDK and gRPC: pip install 'asgi-trace[otlp]'\n" * 2
 
 
 def test_log_level() -> None:
@@ -454,23 +459,23 @@ def test_a_sampler_of_ones_own() -> None:
 
 def test_force_flush_tells_the_truth() -> None:
     """force_flush() is True when everything arrived, and False when the collector is not there."""
-    arguments = {"endpoint": f"http://127.0.0.1:{closed_port()}"}
     environment = Environment({})
-    tracing = build(
-        environment,
-        resource_attributes={},
-        sampler=ALWAYS_ON,
-        exporters=["otlp"],
-        collector_arguments=CollectorArguments.checked(
-            **arguments, insecure=None, headers=None, timeout=None, compression=None,
-            certificate=None, client_key=None, client_certificate=None,
-        ),
-        batching=_settings.batching(None, None, None, environment),
-    )  # fmt: skip
-    with tracing:
-        assert tracing.force_flush()
-        tracing.tracer_provider.get_tracer("test").start_span("work").end()
-        assert not tracing.force_flush()
+    with closed_port() as port:
+        tracing = build(
+            environment,
+            resource_attributes={},
+            sampler=ALWAYS_ON,
+            exporters=["otlp"],
+            collector_arguments=CollectorArguments.checked(
+                endpoint=f"http://127.0.0.1:{port}", insecure=None, headers=None, timeout=None, compression=None,
+                certificate=None, client_key=None, client_certificate=None,
+            ),
+            batching=_settings.batching(None, None, None, environment),
+        )  # fmt: skip
+        with tracing:
+            assert tracing.force_flush()
+            tracing.tracer_provider.get_tracer("test").start_span("work").end()
+            assert not tracing.force_flush()
 
 
 def test_settings_reach_the_provider() -> None:

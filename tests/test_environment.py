@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, Counter, TraceBasedExemplarFilter
@@ -23,7 +25,38 @@ from asgi_trace._environment import Environment
 OTLP = "OTEL_EXPORTER_OTLP_"
 LIKE = "must be like 'http://collector:4317', 'https://collector:4317' or 'collector:4317'"
 NO_ARGUMENTS = CollectorArguments(None, None, None, None, None, None, None, None)
-PEM = "-----BEGIN CERTIFICATE-----\n"
+
+
+def given(**arguments: Any) -> CollectorArguments:
+    """Arguments of configure(), checked; those that are not named are left out."""
+    names = ("endpoint", "insecure", "headers", "timeout", "compression", *TLS_FILES)
+    return CollectorArguments.checked(**dict.fromkeys(names) | arguments)
+
+
+TLS_FILES = ("certificate", "client_key", "client_certificate")
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of PEM files: `roots`, `key` with its `chain`, another key, and some that are none."""
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    key, chain = certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes()
+    folder = tmp_path_factory.mktemp("pem")
+    for name, content in {
+        "roots": "# Zertifizierungsstelle f\u00fcr alle\n".encode() + authority.cert_pem.bytes(),
+        "key": key,
+        "chain": chain,
+        "other key": authority.issue_cert("localhost").private_key_pem.bytes(),
+        "broken key": key.replace(b"\nM", b"\nAAAA", 1),
+        "broken roots": authority.cert_pem.bytes().replace(b"\nM", b"\nAAAA", 1),
+        "cut off": chain[:40],
+        "locked": b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        "junk": b"junk",
+    }.items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def read(variables: dict[str, str], signal: str = "TRACES") -> tuple[Collector, dict[str, str]]:
@@ -199,22 +232,106 @@ def test_wrong_headers_are_left_out_and_never_printed() -> None:
     }
 
 
-def test_a_client_certificate_needs_no_authority(tmp_path: Path) -> None:
+def test_a_client_certificate_needs_no_authority(pem: Path) -> None:
     """CLIENT_KEY and CLIENT_CERTIFICATE count without CERTIFICATE; one without the other is a problem."""
-    for name in ("key", "chain", "roots", "junk"):
-        (tmp_path / name).write_text("junk" if name == "junk" else PEM)
-    key, chain = str(tmp_path / "key"), str(tmp_path / "chain")
+    key, chain, roots = str(pem / "key"), str(pem / "chain"), str(pem / "roots")
     found, problems = read({OTLP + "CLIENT_KEY": key, OTLP + "TRACES_CLIENT_CERTIFICATE": chain})
-    assert (found.certificate, found.client_key, found.client_certificate) == (None, PEM.encode(), PEM.encode())
-    assert problems == {}
-    found, problems = read({OTLP + "CLIENT_KEY": key, OTLP + "CERTIFICATE": str(tmp_path / "roots")})
-    assert (found.certificate, found.client_key, found.client_certificate) == (PEM.encode(), None, None)
+    assert (found.certificate, found.client_key) == (None, (pem / "key").read_bytes())
+    assert (found.client_certificate, problems) == ((pem / "chain").read_bytes(), {})
+    found, problems = read({OTLP + "CLIENT_KEY": key, OTLP + "CERTIFICATE": roots})
+    assert (found.certificate, found.client_key, found.client_certificate) == (
+        (pem / "roots").read_bytes(), None, None
+    )  # fmt: skip
     assert list(problems) == [OTLP + "CLIENT_CERTIFICATE"]
-    found, problems = read({OTLP + "CERTIFICATE": str(tmp_path / "junk")})
-    assert found.certificate is None
-    assert "must be a file in PEM format" in problems[OTLP + "CERTIFICATE"]
-    found, problems = read({OTLP + "CERTIFICATE": str(tmp_path / "none")})
-    assert "must be a file that can be read" in problems[OTLP + "CERTIFICATE"]
+
+
+WRONG_FILES = [
+    ("certificate", "none", "must be a file that can be read"),
+    ("certificate", "junk", "must be a file of certificates in PEM format, which '{file}' is not"),
+    ("certificate", "cut off", "must be a file of certificates in PEM format, which '{file}' is not"),
+    ("certificate", "key", "must be a file of certificates in PEM format, which '{file}', with a * in it, is not"),
+    ("certificate", "broken roots", "must be a file of certificates in PEM format: '{file}' has a broken one"),
+    ("client_certificate", "key", "must be a file of certificates in PEM format, which '{file}', with a * in it, is"),
+    ("client_key", "chain", "must be a file of a private key in PEM format, which '{file}', with a certificate in it,"),
+    ("client_key", "broken key", "must be a private key in PEM format: '{file}' has a broken one"),
+    ("client_key", "other key", "must be the key of the first certificate in '{chain}'"),
+    ("client_key", "locked", "must be a private key without a password, for which nobody is asked: '{file}' has one"),
+]
+
+
+@pytest.mark.parametrize(("option", "name", "complaint"), WRONG_FILES)
+def test_a_file_for_tls_that_cannot_work_is_found_at_once(option: str, name: str, complaint: str, pem: Path) -> None:
+    """A file that is swapped, broken or no match raises as an argument, and is one problem as a variable."""
+    names = {"client_key": "key", "client_certificate": "chain"} if option != "certificate" else {}
+    files = {key: str(pem / file) for key, file in {**names, option: name}.items()}
+    expected = f"{option} {complaint}".format(file=pem / name, chain=pem / "chain")
+    with pytest.raises(ValueError, match="^" + re.escape(expected).replace(r"\*", ".*private key")):
+        given(**files)
+    found, problems = read({OTLP + key.upper(): file for key, file in files.items()})
+    assert (found.certificate, found.client_key, found.client_certificate) == (None, None, None)
+    assert list(problems) == [OTLP + option.upper()]
+
+
+def test_files_for_tls_are_taken_as_they_are(pem: Path) -> None:
+    """Files that fit are passed on byte for byte, a pipe that can be read once too."""
+    arguments = given(certificate=pem / "roots", client_key=pem / "key", client_certificate=pem / "chain")
+    assert arguments.certificate == (pem / "roots").read_bytes()
+    assert arguments.client_certificate == (pem / "chain").read_bytes()
+    reading, writing = os.pipe()
+    os.write(writing, (pem / "key").read_bytes())
+    os.close(writing)
+    piped = given(client_key=f"/dev/fd/{reading}", client_certificate=pem / "chain")
+    os.close(reading)
+    assert piped.client_key == arguments.client_key == (pem / "key").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "target", "plaintext"),
+    [
+        ({"insecure": False}, {"ENDPOINT": "http://collector:4317"}, "collector:4317", False),
+        ({"insecure": False}, {"TRACES_ENDPOINT": "http://collector"}, "collector:443", False),
+        ({"insecure": True}, {"ENDPOINT": "https://collector:4317"}, "collector:4317", True),
+        ({"insecure": False}, {}, "localhost:4317", False),
+        ({"insecure": False}, {"ENDPOINT": "collector:4317", "INSECURE": "true"}, "collector:4317", False),
+        ({"insecure": False}, {"ENDPOINT": "unix:/run/otel.sock"}, "unix:/run/otel.sock", False),
+        ({"endpoint": "https://mine"}, {"ENDPOINT": "http://theirs", "INSECURE": "true"}, "mine:443", False),
+        ({"endpoint": "mine:1", "insecure": True}, {"ENDPOINT": "https://theirs", "INSECURE": "false"}, "mine:1", True),
+    ],
+)
+def test_arguments_say_whether_text_is_plain(
+    arguments: dict[str, Any], variables: dict[str, str], target: str, plaintext: bool
+) -> None:
+    """`insecure` and the scheme of `endpoint` beat whatever the environment says, without a word."""
+    environment = Environment({OTLP + name: value for name, value in variables.items()})
+    found = collector("TRACES", given(**arguments), environment)
+    assert (found.target, found.plaintext, environment.problems) == (target, plaintext, {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "who"),
+    [
+        ({"insecure": True}, {"ENDPOINT": "https://collector"}, "insecure=True"),
+        ({"endpoint": "http://collector"}, {}, "the endpoint, 'http://',"),
+        ({}, {"ENDPOINT": "http://me:hunter2@collector"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ({}, {"TRACES_ENDPOINT": "http://collector"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        ({"endpoint": "collector:1"}, {"INSECURE": "true"}, "OTEL_EXPORTER_OTLP_INSECURE"),
+        ({"endpoint": "unix:/run/otel.sock"}, {}, "the default"),
+        ({}, {}, "the default"),
+    ],
+)
+def test_a_file_for_tls_is_never_given_up_for_plain_text(
+    arguments: dict[str, Any], variables: dict[str, str], who: str, pem: Path
+) -> None:
+    """An argument that names a file for TLS, beside whatever says plain text, is an error that says what to write."""
+    environment = Environment({OTLP + name: value for name, value in variables.items()})
+    files: tuple[dict[str, Path], ...] = (
+        {"certificate": pem / "roots"},
+        {"client_key": pem / "key", "client_certificate": pem / "chain"},
+    )
+    for named in files:
+        name = next(iter(named))
+        with pytest.raises(ValueError, match=f"^{name} is for TLS, and {who} says plain text: write endpoint='https:"):
+            collector("TRACES", given(**arguments, **named), environment)
 
 
 def test_grpc_variables_of_the_python_sdk_count() -> None:

@@ -22,7 +22,6 @@ from ._otlp import Receiver, closed_port, hanging_port
 from ._script import check, environment, start
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-MARGIN = 1.0  # what a busy machine adds to the five seconds
 
 SERVICE = """
     import os
@@ -59,6 +58,13 @@ NO_LIFESPAN = """
 """
 
 
+def margin() -> float:
+    """What a busy machine may add to what is promised, in seconds: one, or all that a small program takes just now."""
+    began = time.monotonic()
+    check(PROGRAM)
+    return max(1.0, time.monotonic() - began)
+
+
 class Service:
     """One uvicorn, with its workers, in a process group of its own."""
 
@@ -68,7 +74,7 @@ class Service:
 
     def request(self) -> str:
         """One request on a connection of its own. Returns the process id of the worker that answered."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("GET", "/orders")
         response = connection.getresponse()
         assert response.status == 204
@@ -79,7 +85,7 @@ class Service:
         """Seconds from the signal to the end of the process."""
         began = time.monotonic()
         self.process.send_signal(signum)
-        self.process.wait(15)
+        self.process.wait(60)
         return time.monotonic() - began
 
 
@@ -96,7 +102,7 @@ def service(folder: Path, source: str, endpoint: str, *options: str) -> Iterator
         text=True,
         start_new_session=True,
     )
-    watchdog = threading.Timer(30, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
     watchdog.start()
     try:
         port, starting = 0, workers if workers > 1 else 0  # one alone says that it runs when it does
@@ -112,7 +118,7 @@ def service(folder: Path, source: str, endpoint: str, *options: str) -> Iterator
         watchdog.cancel()
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 def test_one_worker_loses_no_span(tmp_path: Path) -> None:
@@ -164,20 +170,24 @@ def test_sigterm_without_lifespan(tmp_path: Path, source: str, options: tuple[st
 
 def test_a_hanging_collector_does_not_hold_up_a_stop(tmp_path: Path) -> None:
     """A collector that accepts and says nothing costs a stopping service five seconds in all, and no request any."""
+    spare = margin()
     with hanging_port() as port, service(tmp_path, SERVICE, f"http://127.0.0.1:{port}") as running:
         began = time.monotonic()
         for _ in range(20):
             running.request()
-        assert time.monotonic() - began < 1
-        assert running.stop() < 5 + MARGIN
+        assert time.monotonic() - began < spare
+        assert running.stop() < 5 + spare
 
 
 def test_a_dead_collector_does_not_hold_up_a_stop(tmp_path: Path) -> None:
     """Nobody waits for a collector that has never been there: a developer without one reloads without a delay."""
-    with service(tmp_path, SERVICE, f"http://127.0.0.1:{closed_port()}", "--workers", "2") as running:
+    with (
+        closed_port() as port,
+        service(tmp_path, SERVICE, f"http://127.0.0.1:{port}", "--workers", "2") as running,
+    ):
         for _ in range(20):
             running.request()
-        assert running.stop() < 2 + MARGIN
+        assert running.stop() < 2 + margin()
 
 
 PROGRAM = """
@@ -203,7 +213,7 @@ def exit_seconds(port: int) -> float:
 def test_a_full_queue_arrives_at_the_exit() -> None:
     """A program that just ends loses neither spans nor metrics."""
     with Receiver() as collector:
-        assert exit_seconds(collector.port) < 2 + MARGIN
+        assert exit_seconds(collector.port) < 2 + margin()
         assert len(collector.spans) == 2048
         assert collector.metric_names == ["orders"]
 
@@ -211,8 +221,9 @@ def test_a_full_queue_arrives_at_the_exit() -> None:
 def test_a_full_queue_does_not_hold_up_the_exit() -> None:
     """A collector that hangs costs less than five seconds for spans and metrics together, one that is dead none."""
     with hanging_port() as port:
-        assert exit_seconds(port) < 5 + MARGIN
-    assert exit_seconds(closed_port()) < 1 + MARGIN
+        assert exit_seconds(port) < 5 + margin()
+    with closed_port() as port:
+        assert exit_seconds(port) < 1 + margin()
 
 
 SIGTERM_SCRIPTS = {
@@ -247,37 +258,98 @@ def test_sigterm_of_a_plain_program(case: str) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
         assert (process.returncode, len(collector.spans), errors) == (code, arrived, "")
 
 
-def test_sigterm_of_a_forked_child() -> None:
-    """A child that was forked off dies of SIGTERM at once, as it would without us."""
-    script = """
-    configure("orders", endpoint="http://127.0.0.1:1")
+SIGTERM_OF_A_CHILD = """
+    configure("orders", metrics=True, schedule_delay_millis=60_000)
+    tracer.start_span("parent").end()
+    ready, write = os.pipe()
     pid = os.fork()
     if not pid:
+        tracer.start_span("child").end()
+        os.write(write, b"!")
         time.sleep(20)
-    time.sleep(0.2)
+    os.read(ready, 1)
     began = time.monotonic()
     os.kill(pid, signal.SIGTERM)
     _, status = os.waitpid(pid, 0)
-    print(os.WTERMSIG(status), time.monotonic() - began < 1)
+    print(os.WTERMSIG(status), time.monotonic() - began)
+"""
+
+
+def test_sigterm_of_a_forked_child() -> None:
+    """A child that was forked off sends its own spans before it dies of SIGTERM; no dead collector holds that up."""
+
+    def ended(port: int) -> tuple[int, float]:
+        endpoint = f"http://127.0.0.1:{port}"
+        status, seconds = check(PROGRAM + SIGTERM_OF_A_CHILD, PYTHONWARNINGS="ignore", **{ENDPOINT: endpoint}).split()
+        return int(status), float(seconds)
+
+    with Receiver() as collector:
+        assert ended(collector.port)[0] == signal.SIGTERM
+        assert sorted(span.name for span in collector.spans) == ["child", "parent"]
+    with closed_port() as port:
+        status, seconds = ended(port)
+        assert status == signal.SIGTERM
+        assert seconds < 1 + margin()
+
+
+def test_a_fork_during_a_flush() -> None:
+    """What a thread of the parent is waiting for does not hold up a child that is forked off meanwhile."""
+    script = """
+    tracing = configure("orders", metrics=True, schedule_delay_millis=60_000)
+    counter = metrics.get_meter("test").create_counter("orders")
+    counter.add(1)
+    tracer.start_span("parent").end()
+    flushing = threading.Thread(target=tracing.force_flush)
+    flushing.start()
+    time.sleep(0.5)
+    pid = os.fork()
+    if not pid:
+        tracer.start_span("child").end()
+        counter.add(1)
+        print(tracing.force_flush(10_000), flush=True)
+        tracer.start_span("last").end()
+        tracing.shutdown()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    flushing.join()
     """
-    assert check(PROGRAM + script, PYTHONWARNINGS="ignore") == f"{int(signal.SIGTERM)} True\n"
+    with Receiver(delay=1.0) as collector:
+        assert check(PROGRAM + script, PYTHONWARNINGS="ignore", **{ENDPOINT: collector.endpoint}) == "True\n"
+        assert sorted(span.name for span in collector.spans) == ["child", "last", "parent"]
+
+
+def test_a_fork_during_a_flush_leaves_all_the_time() -> None:
+    """What the parent has waited already does not shorten the stop of a child that is forked off meanwhile."""
+    script = """
+    from asgi_trace._stopping import STOP_SECONDS, Patience
+    patience = Patience()
+    patience.begin()
+    time.sleep(0.01)
+    assert patience.left() < STOP_SECONDS
+    pid = os.fork()
+    if not pid:
+        os._exit(patience.left() != STOP_SECONDS)
+    print(os.waitpid(pid, 0)[1])
+    """
+    assert check(PROGRAM + script, PYTHONWARNINGS="ignore") == "0\n"
 
 
 def test_a_flush_that_failed_shortens_the_stop() -> None:
     """What a flush has waited for a hanging collector, the stop does not wait again."""
-    script = """
+    spare = margin()
+    script = f"""
     tracing = configure("orders", metrics=True)
     tracer.start_span("work").end()
     began = time.monotonic()
     assert not tracing.force_flush(2000)
-    assert 1.9 < time.monotonic() - began < 2.5
+    assert 1.9 < time.monotonic() - began < 1.5 + {spare}
     tracing.shutdown()
     print(time.monotonic() - began)
     """
     with hanging_port() as port:
         seconds = float(check(PROGRAM + script, **{ENDPOINT: f"http://127.0.0.1:{port}"}))
-    assert 3.5 < seconds < 5
+    assert 3.5 < seconds < 4 + spare
