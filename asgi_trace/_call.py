@@ -7,6 +7,7 @@ half fails, or when the caller has dropped the response. Telemetry that fails is
 from __future__ import annotations
 
 import sys
+from asyncio import CancelledError
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,13 @@ from ._semconv import (
     is_cancellation,
 )
 from ._semconv_client import client_peer, client_protocol
-from ._types import Attributes
+from ._types import Attributes, Headers
 
 if TYPE_CHECKING:
     from ._measured import Measured
     from ._outbound import Outbound
 
+SENDS = "asgi_trace.sends"  # in a request's extensions, which redirects copy
 _TELEMETRY = ("opentelemetry.sdk", "opentelemetry.exporter", "asgi_trace.sdk")
 
 
@@ -41,26 +43,64 @@ class Sends:
     Also what is told how a send went that nobody records.
     """
 
-    __slots__ = ("active", "count", "url")
+    __slots__ = ("active", "context", "count", "lines", "sender", "url")
 
     def __init__(self, url: Any) -> None:
         self.active = False  # is one of them on its way? Then a transport further in has nothing to add
-        self.count = 0
+        self.count = 0  # of those that were traced
         self.url = url
+        self.sender: Any = None  # whose transport sent the last one
+        self.lines: Headers | None = None  # its headers before ours were written; None when none were
+        self.context: Context | None = None  # what was written; None when what the caller had written was removed
+
+    def wrote(self, lines: Headers, context: Context | None) -> None:
+        """Remember how the last send changed the headers."""
+        self.lines = lines
+        self.context = context
 
     def started(self, request: Any, response: Any) -> None:
         """The response's headers have arrived."""
         self.active = False
 
-    def failed(self, exc: BaseException) -> None:
+    def failed(self, exc: BaseException, request: Any = None) -> None:
         """There was no response."""
         self.active = False
+
+
+IN_USE = Sends(None)
+"""Stands for a call where the request is on its way already: send another object of the same content."""
+
+
+def twin(request: Any) -> Any:
+    """Another request of the same content: its headers are its own, and it counts as one more send."""
+    same = object.__new__(type(request))
+    same.__dict__.update(request.__dict__)  # copy() leaves out body and extensions
+    same.headers = request.headers.copy()
+    extensions = request.extensions
+    sends: Sends = extensions[SENDS]
+    own = Sends(sends.url)
+    own.count = sends.count
+    own.sender, own.lines, own.context = sends.sender, sends.lines, sends.context
+    sends.count += 1
+    same.extensions = {**extensions, SENDS: own}
+    return same
 
 
 class Call:
     """State of one send that a span or a meter records; the settings are its `outbound`'s."""
 
-    __slots__ = ("_context", "_last", "_measured", "_outbound", "_sends", "_span", "_started_at", "_token", "ended")
+    __slots__ = (
+        "_context",
+        "_last",
+        "_measured",
+        "_outbound",
+        "_sends",
+        "_span",
+        "_started_at",
+        "_token",
+        "_url",
+        "ended",
+    )
 
     def __init__(
         self,
@@ -102,7 +142,7 @@ class Call:
                 self._describe(request, response)
             else:  # the same, where there is nothing but the status to tell
                 span.set_attribute(STATUS_CODE, status)
-            watched = not response.is_closed and not response.is_stream_consumed and self._watch(response)
+            watched = not response.is_closed and not response.is_stream_consumed and self._watch(request, response)
             if measured is not None and not watched:
                 measured.arrived(response)
         except Exception:
@@ -146,11 +186,12 @@ class Call:
         if outbound.on_response is not None:
             self.tell("on_response", outbound.on_response, request, response)
 
-    def _watch(self, response: Any) -> bool:
+    def _watch(self, request: Any, response: Any) -> bool:
         outbound, stream = self._outbound, response.stream
         if not isinstance(stream, outbound.stream_type) or isinstance(stream, outbound.memory_type):
             return False
         self._last = time_ns()
+        self._url = request.url
         response.stream = outbound.body_type(stream, self)
         return True
 
@@ -158,7 +199,7 @@ class Call:
         """Call the developer's hook, whose failure is reported."""
         try:
             hook(self._span, *arguments)
-        except Exception:
+        except (Exception, CancelledError):  # the one that is no Exception, and that libraries raise by themselves
             self._outbound.guard.report(name)
         except BaseException as exc:
             self.failed(exc)
@@ -170,8 +211,8 @@ class Call:
         if self._measured is not None:
             self._measured.received += size
 
-    def failed(self, exc: BaseException) -> None:
-        """There was no response, or its body ended in `exc`."""
+    def failed(self, exc: BaseException, request: Any = None) -> None:
+        """There was no response to `request`, or its body ended in `exc`."""
         if isinstance(exc, GeneratorExit):
             self._token = None  # the coroutine may be closed from another context, which is to be left alone
         self._leave()
@@ -182,7 +223,7 @@ class Call:
                 if self._span is not None:
                     self._span.set_attribute(CANCELLED, True)
             else:
-                self._blame(exc, error_type(exc))
+                self._blame(exc if request is None else self._outbound.tellable(exc, request), error_type(exc))
         except Exception:
             self._outbound.guard.report("recording an error")
         self.finished()
@@ -211,6 +252,18 @@ class Call:
         except Exception:
             self._outbound.guard.report("ending a span")
 
+    def closed(self) -> None:
+        """The body is read no further: because it did not decode, or because that was enough."""
+        if not self.ended:
+            exc = sys.exc_info()[1]
+            undecoded = _undecoded(exc, self._url)
+            if undecoded is not None:
+                self.failed(undecoded)
+            elif isinstance(exc, GeneratorExit):  # httpx2 closes what is forgotten while it is being read
+                self.forgotten()
+            else:
+                self.finished()
+
     def forgotten(self) -> None:
         """Nobody will read on: end the span with the time of the last read."""
         self.finished(self._last)
@@ -223,6 +276,17 @@ class Call:
                 self._outbound.dropped.append(self)
             else:
                 self.forgotten()
+
+
+def _undecoded(exc: BaseException | None, url: Any) -> BaseException | None:
+    """The library's complaint about a body's encoding, if that is what closes the response to the request of `url`."""
+    # httpx2 closes a response before that can be seen here: there the span ends without an error.
+    if exc is None or type(exc).__name__ != "DecodingError":
+        return None
+    try:
+        return exc if exc.request.url is url else None  # type: ignore[attr-defined]
+    except RuntimeError:  # it belongs to no request
+        return None
 
 
 def _inside_telemetry() -> bool:

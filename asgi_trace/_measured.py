@@ -38,7 +38,10 @@ class Measured:
         if length.isdigit():
             self.sent = int(length)
         elif isinstance(request.stream, outbound.stream_type) and not isinstance(request.stream, outbound.memory_type):
-            request.stream = outbound.body_type(request.stream, _Upload(self))
+            stream = request.stream
+            if isinstance(stream, outbound.body_type) and isinstance(stream._watcher, _Upload):
+                stream = stream._stream  # an earlier send put this one around it
+            request.stream = outbound.body_type(stream, _Upload(self))
 
     def arrived(self, response: Any) -> None:
         """The response came with its whole body."""
@@ -67,6 +70,9 @@ class _Upload:
 
     def finished(self) -> None:
         """The response has yet to come."""
+
+    def closed(self) -> None:
+        """Nobody reads it."""
 
     def dropped(self) -> None:
         """Nobody has to be told."""

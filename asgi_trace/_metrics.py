@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.metrics import NoOpHistogram, NoOpUpDownCounter, get_meter
+from opentelemetry.metrics import NoOpHistogram, NoOpUpDownCounter, get_meter, get_meter_provider
 
 from ._tracers import INSTRUMENTATION_SCOPE, SCHEMA_URL
 from ._types import Attributes
@@ -45,24 +45,12 @@ class Metrics:
         duration, active = f"{prefix}.request.duration", f"{prefix}.active_requests"
         request_size, response_size = f"{prefix}.request.body.size", f"{prefix}.response.body.size"
         wanted = _wanted(names, (duration, active, request_size, response_size))
-        meter = get_meter(INSTRUMENTATION_SCOPE, VERSION, meter_provider, SCHEMA_URL)
-        self._duration: Histogram | None = None
-        self._active: UpDownCounter | None = None
-        self._request_size: Histogram | None = None
-        self._response_size: Histogram | None = None
-        if duration in wanted:
-            self._duration = meter.create_histogram(
-                duration, "s", f"Duration of HTTP {side} requests.", explicit_bucket_boundaries_advisory=_SECONDS
-            )
-        if active in wanted:
-            requests = "HTTP server requests" if side == "server" else "HTTP requests"  # the convention's words
-            self._active = meter.create_up_down_counter(active, "{request}", f"Number of active {requests}.")
-        if request_size in wanted:
-            self._request_size = meter.create_histogram(request_size, "By", f"Size of HTTP {side} request bodies.")
-        if response_size in wanted:
-            self._response_size = meter.create_histogram(response_size, "By", f"Size of HTTP {side} response bodies.")
-        instruments = (self._duration, self._active, self._request_size, self._response_size)
-        first: Any = next((instrument for instrument in instruments if instrument is not None), None)
+        instruments = _instruments(side, wanted, get_meter_provider() if meter_provider is None else meter_provider)
+        self._duration: Histogram | None = instruments.get(duration)
+        self._active: UpDownCounter | None = instruments.get(active)
+        self._request_size: Histogram | None = instruments.get(request_size)
+        self._response_size: Histogram | None = instruments.get(response_size)
+        first: Any = next(iter(instruments.values()), None)
         self.first: Any = first if hasattr(first, "_real_instrument") else _Known(first)
         """While its `_real_instrument` is None there is nothing to measure with, and `live()` need not be asked.
 
@@ -103,6 +91,46 @@ class Metrics:
             self._request_size.record(request_size, attributes, context)
         if self._response_size is not None:
             self._response_size.record(response_size, attributes, context)
+
+
+_waiting: dict[tuple[str, frozenset[str]], tuple[MeterProvider, dict[str, Any]]] = {}
+"""Instruments of the API's proxy, which keeps for ever whatever it makes: all who wait for a provider share them."""
+
+
+def _instruments(side: str, wanted: frozenset[str], provider: MeterProvider) -> dict[str, Any]:
+    """The instruments `wanted`, by their names."""
+    if not wanted:
+        return {}
+    waiting_for, instruments = _waiting.get((side, wanted), (None, {}))
+    if waiting_for is provider and _waits(instruments):
+        return instruments
+    instruments = _create(side, wanted, provider)
+    if _waits(instruments):
+        _waiting[side, wanted] = provider, instruments
+    return instruments
+
+
+def _waits(instruments: dict[str, Any]) -> bool:
+    """Are these the proxy's, as long as there is no provider?"""
+    return any(getattr(instrument, "_real_instrument", instrument) is None for instrument in instruments.values())
+
+
+def _create(side: str, wanted: frozenset[str], provider: MeterProvider) -> dict[str, Any]:
+    prefix = f"http.{side}"
+    duration, active = f"{prefix}.request.duration", f"{prefix}.active_requests"
+    meter = get_meter(INSTRUMENTATION_SCOPE, VERSION, provider, SCHEMA_URL)
+    instruments: dict[str, Any] = {}
+    if duration in wanted:
+        instruments[duration] = meter.create_histogram(
+            duration, "s", f"Duration of HTTP {side} requests.", explicit_bucket_boundaries_advisory=_SECONDS
+        )
+    if active in wanted:
+        requests = "HTTP server requests" if side == "server" else "HTTP requests"  # the convention's words
+        instruments[active] = meter.create_up_down_counter(active, "{request}", f"Number of active {requests}.")
+    for half in ("request", "response"):
+        if (size := f"{prefix}.{half}.body.size") in wanted:
+            instruments[size] = meter.create_histogram(size, "By", f"Size of HTTP {side} {half} bodies.")
+    return instruments
 
 
 def _wanted(names: str | Iterable[str], known: tuple[str, ...]) -> frozenset[str]:

@@ -7,6 +7,7 @@ headers and extensions.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -16,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanKind
 
-from ._call import Call, Sends
+from ._call import IN_USE, SENDS, Call, Sends, twin
 from ._deferred import Deferred
 from ._errors import ExceptionRecorder
 from ._exclusion import compile_patterns, environment_patterns
 from ._guard import Guard
 from ._header_capture import HeaderCapture
+from ._masking import masked
 from ._measured import Measured
 from ._metrics import Metrics
 from ._options import hook, plain_function, provider, texts
-from ._propagation import SPAN_KEY, Propagation
+from ._propagation import BAGGAGE_KEY, SPAN_KEY, Propagation
 from ._semconv import RESEND_COUNT, URL_FULL, URL_TEMPLATE, known_methods, span_name, text
 from ._semconv_client import ClientAttributes, client_destination
 from ._tracers import Tracers
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import TracerProvider
 
-_SENDS = "asgi_trace.sends"  # in a request's extensions, which redirects copy
 _CONTRIB = "opentelemetry.instrumentation.httpx"
 _CLIENT = SpanKind.CLIENT
 
@@ -54,7 +55,8 @@ class Outbound:
     """The settings of one transport; its options say what each means.
 
     `stream_type` is the library's class of bodies, `memory_type` its class of those that are there already, `body_type`
-    ours, which tells a `Call` what is read from another; `network` says that the transport further in is the library's.
+    ours, which tells a `Call` what is read from another; `network` says that the transport further in is the library's
+    own for the network, `innermost` that none of ours can be behind it.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Outbound:
         memory_type: type,
         body_type: type[Any],
         network: bool,
+        innermost: bool,
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
         propagator: TextMapPropagator | None,
@@ -97,10 +100,13 @@ class Outbound:
         self.curious = self.response_headers is not None or self.on_response is not None
         """Is there more to do with a response than the conventions ask for?"""
         self._network = network
+        self._innermost = innermost
         self._tracers = Tracers(tracer_provider)
         self._propagation = Propagation(propagator)
         self._destinations = Destinations(propagate_to)
         self._everywhere = self._destinations.everywhere
+        self._picky = not (innermost and self._everywhere)
+        """Is there anything to do for a request that nobody traces, outside of any context?"""
         self._excluded = _exclusion(exclude, self.guard)
         self._methods = known_methods()
         self._conventions = ClientAttributes(self._methods, self._redaction)
@@ -115,8 +121,13 @@ class Outbound:
         call: Call | None = None
         try:
             extensions: Mapping[str, Any] = request.extensions
-            sends: Sends | None = extensions.get(_SENDS)
-            if (sends is not None and sends.active) or not (_SUPPRESSIONS.isdisjoint(ambient) or _is_heard(ambient)):
+            sends: Sends | None = extensions.get(SENDS)
+            if sends is not None:
+                if sends.active:
+                    return IN_USE if sends.sender is self else None
+                if sends.lines is not None:
+                    sends.sender.take_back(request, sends)
+            if not (_SUPPRESSIONS.isdisjoint(ambient) or _is_heard(ambient)):
                 return None
             tracers = self._tracers
             tracer = tracers.fixed or tracers.current()
@@ -126,9 +137,7 @@ class Outbound:
                 or ("asgi_trace" in extensions and extensions["asgi_trace"] is False)
                 or (self._excluded is not None and self._excluded(request))
             ):
-                if ambient or not self._everywhere:
-                    self._inject(request, ambient)
-                return None
+                return self._pass_on(request, sends, ambient) if ambient or self._picky else None
             parent: Span = ambient.get(SPAN_KEY, INVALID_SPAN)  # type: ignore[assignment]
             if (
                 parent.__class__ is not NonRecordingSpan
@@ -159,6 +168,8 @@ class Outbound:
                 tracers.recorded = recording = span.__class__ is not NonRecordingSpan and span.is_recording()
             told = recording or metered or shadowing
             if not told and parent.get_span_context().is_valid:
+                if sends is not None or BAGGAGE_KEY in ambient or not self._innermost:
+                    return self._pass_on(request, sends, Context({**ambient, SPAN_KEY: span}))
                 if self._everywhere:  # as in _inject(), but nothing is looked up twice
                     self._propagation.inject(request.headers, ambient, span, lines)
                 else:
@@ -169,10 +180,11 @@ class Outbound:
                 self.drain()
             if sends is None:
                 sends = Sends(request.url)
-                request.extensions = {**extensions, _SENDS: sends}  # a new dict: httpx 0.27 shares the caller's
+                request.extensions = {**extensions, SENDS: sends}  # a new dict: httpx 0.27 shares the caller's
             sends.count += 1
+            sends.sender = self
             if not told:
-                self._inject(request, context)
+                sends.wrote(request.headers.raw, context if self._inject(request, context) else None)
                 sends.active = True
                 return sends
             if shadowing:
@@ -183,10 +195,12 @@ class Outbound:
             if recording and self.on_request is not None:
                 call.tell("on_request", self.on_request, request)
                 lines = request.headers.raw
+            sends.lines = lines
             if self._everywhere:
+                sends.context = context
                 self._propagation.inject(request.headers, context, span, lines)
             else:
-                self._inject(request, context)
+                sends.context = context if self._inject(request, context) else None
             return call
         except Exception:
             self.guard.report("starting a client span")
@@ -196,6 +210,38 @@ class Outbound:
             if call is not None:
                 call.failed(exc)
             raise
+
+    def _pass_on(self, request: Any, sends: Sends | None, context: Context) -> Sends | None:
+        """Send the context, where it may go, with a request that is not traced here. Whom to tell how it goes."""
+        lines = request.headers.raw
+        allowed = self._inject(request, context)
+        if sends is None:
+            sends = Sends(request.url)
+            request.extensions = {**request.extensions, SENDS: sends}
+        sends.sender = self
+        sends.wrote(lines, context if allowed else None)
+        if self._innermost:
+            return None
+        sends.active = True  # what is further in would trace it, and send it where this one must not
+        return sends
+
+    def beside(self, request: Any) -> Any:
+        """What to send in the place of a request that is on its way already."""
+        try:
+            return twin(request)
+        except Exception:
+            self.guard.report("telling apart two sends of one request")
+            return request
+
+    def take_back(self, request: Any, sends: Sends) -> None:
+        """Leave of a request's trace headers what is the caller's own: the last send wrote the others."""
+        if sends.lines is not None:
+            self._propagation.take_back(request.headers, sends.lines, sends.context)
+            sends.lines = None
+
+    def tellable(self, exc: BaseException, request: Any) -> BaseException:
+        """`exc`, or its like where its text quotes a header of `request` that is not to be recorded."""
+        return masked(exc, request.headers.raw, self._redaction)
 
     def _measure(self, measured: Measured, context: Context, request: Any) -> None:
         try:
@@ -217,8 +263,8 @@ class Outbound:
     def _more_attributes(self, request: Any, lines: Headers) -> Attributes:
         attributes: Attributes = {}
         extensions = request.extensions
-        if _SENDS in extensions:
-            attributes[RESEND_COUNT] = extensions[_SENDS].count
+        if SENDS in extensions and extensions[SENDS].count:
+            attributes[RESEND_COUNT] = extensions[SENDS].count
         template = _template(request) if "url_template" in extensions else None
         if template is not None:
             attributes[URL_TEMPLATE] = template
@@ -226,15 +272,17 @@ class Outbound:
             attributes.update(self._request_headers.attributes(lines))
         return attributes
 
-    def _inject(self, request: Any, context: Context, span: Span | None = None) -> None:
+    def _inject(self, request: Any, context: Context, span: Span | None = None) -> bool:
+        """Write `context`, or remove what must not be sent there: was it allowed?"""
         try:
             if self._everywhere or self._may_send(request.url):
                 self._propagation.inject(request.headers, context, span)
-            else:
-                for name in self._propagation.fields:
-                    request.headers.pop(name, None)
+                return True
+            for name in self._propagation.fields:
+                request.headers.pop(name, None)
         except Exception:
             self.guard.report("writing the trace context")
+        return False
 
     def _may_send(self, url: Any) -> bool:
         hosts, port = client_destination(url)
@@ -249,7 +297,7 @@ def _is_heard(context: Context) -> bool:
 def _template(request: Any) -> str | None:
     """The caller's template, as long as the URL is the one that the caller gave it for."""
     template = request.extensions["url_template"]
-    sends = request.extensions.get(_SENDS)
+    sends = request.extensions.get(SENDS)
     redirected = sends is not None and request.url is not sends.url and request.url != sends.url
     return text(template) if isinstance(template, str) and template and not redirected else None
 
@@ -260,7 +308,15 @@ def _traces_already(span: Span, request: Any) -> bool:
     if scope is None or scope.name != _CONTRIB or getattr(span, "kind", None) is not SpanKind.CLIENT:
         return False
     attributes: Mapping[str, Any] = getattr(span, "attributes", None) or {}
-    return str(request.url) in (attributes.get(URL_FULL), attributes.get("http.url"))
+    url = attributes.get(URL_FULL) or attributes.get("http.url")
+    return isinstance(url, str) and _place(url) == _place(str(request.url))
+
+
+def _place(url: str) -> tuple[str, str, str]:
+    """Scheme, authority without credentials, and path: what nobody redacts."""
+    scheme, _, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
+    authority, _, path = rest.partition("/")
+    return scheme, authority.rpartition("@")[2], path
 
 
 def _exclusion(exclude: str | Iterable[str] | Callable[[Any], bool], guard: Guard) -> Callable[[Any], bool] | None:

@@ -6,6 +6,7 @@ propagator is called as it is. It never looks at the ambient context, and does n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -28,7 +29,11 @@ from ._guard import Guard, logger
 from ._types import Headers
 from ._w3c import format_tracestate, read_span_context, write_traceparent
 
+_given = os.environ.get("OTEL_PROPAGATORS", "")
+_items = [item for item in _given.split(",") if item.strip()]
 try:
+    if _items and len(_items) <= _given.count(","):  # the API fails at an empty item, as a trailing comma leaves it
+        os.environ["OTEL_PROPAGATORS"] = ",".join(_items)
     from opentelemetry.propagate import get_global_textmap
 except ValueError as exc:  # a name in OTEL_PROPAGATORS that is misspelled or not installed must not stop a service
     logger.warning("OTEL_PROPAGATORS: %s; tracecontext,baggage is used instead", exc)
@@ -36,13 +41,15 @@ except ValueError as exc:  # a name in OTEL_PROPAGATORS that is misspelled or no
 
     def get_global_textmap() -> TextMapPropagator:
         return _default
+finally:
+    if _items:
+        os.environ["OTEL_PROPAGATORS"] = _given
 
-
-__all__ = ["SPAN_KEY", "Propagation"]
+__all__ = ["BAGGAGE_KEY", "SPAN_KEY", "Propagation"]
 
 (SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
 """The key of the current span in a Context, learned from a public function."""
-(_BAGGAGE_KEY,) = set_baggage("key", "value", Context())
+(BAGGAGE_KEY,) = set_baggage("key", "value", Context())
 
 _NOTHING = Context()  # a Context refuses every change, so one is enough
 _MOST_FIELDS = 1000
@@ -152,15 +159,14 @@ class Propagation:
         if baggage is not None:
             entries = parse_baggage(_lines(headers, b"baggage") if repeated else [baggage])
             if entries:
-                found[_BAGGAGE_KEY] = entries
+                found[BAGGAGE_KEY] = entries
         return Context(found)
 
     def inject(self, headers: Any, context: Context, span: Span | None = None, lines: Headers | None = None) -> None:
         """Write `context` into a request's headers, in place of what stands there already.
 
         Without a valid span in `context` the request's own trace headers stay. Baggage is merged by key: the request
-        keeps the entries that `context` has no word on, which for a request that is sent again includes those which an
-        earlier context brought.
+        keeps the entries that `context` has no word on. Before a request is sent again, `take_back()` has its turn.
 
         `headers` are httpx's. `span` stands for the one in `context`, and `lines` are `headers.raw`, for a caller who
         has them at hand. What fails is reported.
@@ -189,12 +195,33 @@ class Propagation:
                                 if len(name) == 10 and name.lower() == b"tracestate":
                                     del headers["tracestate"]  # it belonged to another traceparent
                                     break
-            if plan.baggage and _BAGGAGE_KEY in context:
-                entries = context[_BAGGAGE_KEY]
+            if plan.baggage and BAGGAGE_KEY in context:
+                entries = context[BAGGAGE_KEY]
                 if entries:
                     _set_baggage(headers, format_baggage(entries if isinstance(entries, dict) else get_all(context)))
         except Exception:
             self._guard.report("writing the trace context")
+
+    def take_back(self, headers: Any, lines: Headers, context: Context | None) -> None:
+        """Put back into the headers of a request that is sent again what an earlier send found there.
+
+        `lines` are its headers before `context` was written into them; None when what stood there was removed. What
+        has been changed since then is not ours, and stays. What fails is reported.
+        """
+        try:
+            before = type(headers)(lines)
+            written = before.copy()
+            if context is not None:
+                self.inject(written, context)
+            for name in self.fields:
+                if context is None:
+                    written.pop(name, None)
+                now, then = headers.get_list(name), before.get_list(name)
+                if now != then and now == written.get_list(name):
+                    headers.pop(name, None)
+                    headers.update([line for line in lines if line[0].lower() == name.encode()])
+        except Exception:
+            self._guard.report("taking back an earlier trace context")
 
     def _current(self) -> _Plan:
         propagator = get_global_textmap() if self._given is None else self._given

@@ -6,8 +6,10 @@ A library's own module fills in its classes. Bytes, exceptions and the response 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from ._call import IN_USE
 from ._outbound import Outbound
 from ._proxies import environment_proxies
 
@@ -77,6 +79,7 @@ class Traced(Generic[TransportT, RequestT, ResponseT]):
             memory_type=self._memory_type,
             body_type=self._body_type,
             network=transport is None or isinstance(transport, self._network),
+            innermost=transport is None or _package(type(transport)) == _package(self._network),
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
             propagator=propagator,
@@ -141,6 +144,9 @@ class SyncTraced(Traced[TransportT, RequestT, ResponseT]):
     def handle_request(self, request: RequestT) -> ResponseT:
         """Send `request` through the transport further in, with our context in its headers."""
         call = self._outbound.open(request)
+        if call is IN_USE:
+            request = self._outbound.beside(request)
+            call = self._outbound.open(request)
         response: ResponseT
         if call is None:
             response = self._transport.handle_request(request)
@@ -148,7 +154,7 @@ class SyncTraced(Traced[TransportT, RequestT, ResponseT]):
         try:
             response = self._transport.handle_request(request)
         except BaseException as exc:
-            call.failed(exc)
+            call.failed(exc, request)
             raise
         call.started(request, response)
         return response
@@ -180,6 +186,9 @@ class AsyncTraced(Traced[TransportT, RequestT, ResponseT]):
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         """Send `request` through the transport further in, with our context in its headers."""
         call = self._outbound.open(request)
+        if call is IN_USE:
+            request = self._outbound.beside(request)
+            call = self._outbound.open(request)
         response: ResponseT
         if call is None:
             response = await self._transport.handle_async_request(request)
@@ -187,7 +196,7 @@ class AsyncTraced(Traced[TransportT, RequestT, ResponseT]):
         try:
             response = await self._transport.handle_async_request(request)
         except BaseException as exc:
-            call.failed(exc)
+            call.failed(exc, request)
             raise
         call.started(request, response)
         return response
@@ -211,6 +220,10 @@ class AsyncTraced(Traced[TransportT, RequestT, ResponseT]):
         self._outbound.drain()
 
 
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
 class Body:
     """The bytes of another stream, unchanged; tells `watcher` how far they got."""
 
@@ -220,11 +233,14 @@ class Body:
 
     def __iter__(self) -> Iterator[bytes]:
         watcher = self._watcher
+        stream = iter(self._stream)
         try:
-            for chunk in self._stream:
+            for chunk in stream:
                 watcher.read(len(chunk))
                 yield chunk
         except GeneratorExit:  # the reader has stopped: it will close the response, or forget it
+            if isinstance(stream, GeneratorType):
+                stream.close()
             raise
         except BaseException as exc:
             watcher.failed(exc)
@@ -238,7 +254,7 @@ class Body:
         except BaseException as exc:
             self._watcher.failed(exc)
             raise
-        self._watcher.finished()
+        self._watcher.closed()
 
     def __del__(self) -> None:
         self._watcher.dropped()
@@ -253,11 +269,14 @@ class AsyncBody:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         watcher = self._watcher
+        stream = self._stream.__aiter__()
         try:
-            async for chunk in self._stream:
+            async for chunk in stream:
                 watcher.read(len(chunk))
                 yield chunk
         except GeneratorExit:  # the reader has stopped: it will close the response, or forget it
+            if isinstance(stream, AsyncGeneratorType):
+                await stream.aclose()
             raise
         except BaseException as exc:
             watcher.failed(exc)
@@ -271,7 +290,7 @@ class AsyncBody:
         except BaseException as exc:
             self._watcher.failed(exc)
             raise
-        self._watcher.finished()
+        self._watcher.closed()
 
     def __del__(self) -> None:
         self._watcher.dropped()

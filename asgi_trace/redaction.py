@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 from ._guard import Guard
 from ._options import plain_function, texts
@@ -55,9 +55,10 @@ class Redaction:
         self._headers = STANDARD_HEADERS | {name.lower() for name in names}
         # Most queries hold nothing of all this, and a few searches for text say so fastest. Each standard key has one
         # of the first three in it.
-        self._hints = ("ig", "X-Amz-", "AWSAccessKeyId", "%", *names)
+        spaced = frozenset(name.replace(" ", "+") for name in names if " " in name)  # as clients write a form's keys
+        self._hints = ("ig", "X-Amz-", "AWSAccessKeyId", "%", *names, *spaced)
         # Most of the others hold neither a key's text nor an encoded key. `[^=&%]` keeps it linear.
-        texts = "|".join(re.escape(key) for key in sorted(self._keys))
+        texts = "|".join(re.escape(key) for key in sorted(self._keys | spaced))
         self._candidate = re.compile(f"(?:{texts}|%[^=&%]*)=").search
 
     def query(self, query: str) -> str:
@@ -104,7 +105,8 @@ class Redaction:
         name = unquote(key)
         if self._rule is not None:
             return f"{key}={self._rule(name, value)}"
-        return f"{key}={REDACTED}" if name in self._keys else pair
+        secret = name in self._keys or ("+" in key and unquote_plus(key) in self._keys)
+        return f"{key}={REDACTED}" if secret else pair
 
 
 def _without_credentials(url: str) -> str:
@@ -134,7 +136,7 @@ def _fail_closed(rule: Callable[[str, str], str]) -> Callable[[str, str], str]:
         try:
             kept = rule(name, value)
             if isinstance(kept, str):
-                return kept
+                return kept if kept.isascii() else kept.encode("utf-8", "replace").decode("utf-8")
             raise TypeError(f"redact returned {type(kept).__name__}, not str")
         except Exception:
             guard.report(f"{rule!r} (the value is redacted)")

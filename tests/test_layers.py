@@ -22,8 +22,8 @@ RANKS: dict[str, int] = {
         0: "_baggage _context _current _deferred _endpoint _environment _flush _guard _options _origin _pem"
         " _proxies _tracestate _types _version _w3c redaction trust",
         # the questions: what is in a scope, what to call it, where to record it
-        1: "_errors _exclusion _forwarded _header_capture _lifespan _log_fields _measured _metrics _propagation"
-        " _response_header"
+        1: "_errors _exclusion _forwarded _header_capture _lifespan _log_fields _masking _measured _metrics"
+        " _propagation _response_header"
         " _semconv _semconv_client _semconv_server _silence _tracers routes routes._litestar routes._mounts",
         # one request: told what happened, never awaits
         2: "_call _exchange _inbound _neighbours _outbound _request _socket",

@@ -759,6 +759,54 @@ def python(code: str) -> str:
     return done.stdout
 
 
+WAITING = """
+import gc
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from asgi_trace import TraceMiddleware
+from asgi_trace.httpx import AsyncTraceTransport, TraceTransport
+import httpx
+from tests._drive import OK, drive
+
+names = ("http.client.request.duration", "http.client.active_requests")
+inner = httpx.MockTransport(lambda request: httpx.Response(204))
+def build():
+    transports = [TraceTransport(inner), TraceTransport(inner, metrics=names), AsyncTraceTransport(metrics=()),
+                  TraceTransport(inner, metrics=names[::-1])]
+    return TraceMiddleware(OK), httpx.Client(transport=transports[0])
+def kept():
+    gc.collect()
+    return sum("Proxy" in type(thing).__name__ for thing in gc.get_objects())
+build()
+before = kept()
+pairs = [build() for _ in range(50)]
+print(kept() - before)
+for number in (1, 2):
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    if number == 1:
+        metrics.set_meter_provider(provider)
+    else:
+        pairs = [(TraceMiddleware(OK, meter_provider=provider),
+                  httpx.Client(transport=TraceTransport(inner, meter_provider=provider)))]
+    for app, client in [*pairs[:2], *([build()] if number == 1 else [])]:
+        drive(app), client.get("http://shop.test/")
+    [group] = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    print(sorted((metric.name, metric.data.data_points[0].count) for metric in group.metrics
+                 if metric.name.endswith("duration")))
+"""
+
+
+def test_waiting_for_a_provider_costs_the_same_for_one_and_for_many() -> None:
+    """Transports and middlewares without a provider leave nothing behind; each of them measures once one is set."""
+
+    def counted(number: int) -> str:
+        return str([(f"http.{side}.request.duration", number) for side in ("client", "server")])
+
+    assert python(WAITING).splitlines() == ["0", counted(3), counted(1)]
+
+
 def test_a_meter_provider_that_is_set_later_counts() -> None:
     """Applications are built before providers are: from when one is there, requests are counted."""
     assert python(LATE).strip() == f"[('http.client.request.duration', 1), ('{DURATION}', 1)]"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import pickle
 import subprocess
 import sys
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import copy_context
@@ -831,6 +833,105 @@ def test_beside_contrib_around_our_transport_we_step_aside(
     client.get("http://svc.test/b")
     assert [span.instrumentation_scope.name for span in spans] == [CONTRIB, CONTRIB]  # type: ignore[union-attr]
     assert [CONTRIB in record.getMessage() for record in caplog.records if record.name == "asgi_trace"] == [True]
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+@pytest.mark.parametrize("secret", ["/a?sig=s", "/a?x=1&sig=s#f", "me:pw@/a", ""])
+def test_contribs_span_is_known_though_its_url_is_redacted(
+    spans: CapturedSpans, contrib: Any, library: str, secret: str
+) -> None:
+    """Beside contrib a call is one span, also where the URL holds what contrib redacts."""
+    module = pytest.importorskip(library)
+    if library == "httpx2":
+        instrument = import_module(CONTRIB).HTTPX2ClientInstrumentor.instrument_client
+    else:
+        instrument = contrib.instrument_client
+    credentials, _, path = secret.rpartition("@")
+    transport = getattr(import_module(f"asgi_trace.{library}"), "TraceTransport")  # noqa: B009
+    client = module.Client(transport=transport(module.MockTransport(lambda request: module.Response(200))))
+    instrument(client, tracer_provider=spans.tracer_provider)
+    client.get(f"http://{credentials}{'@' if credentials else ''}svc.test{path}")
+    assert [span.instrumentation_scope.name for span in spans] == [CONTRIB]  # type: ignore[union-attr]
+
+
+def test_another_call_below_contribs_span_is_ours(spans: CapturedSpans, contrib: Any) -> None:
+    """A call to another path below a span of contrib's is traced."""
+    inner = httpx.Client(transport=TraceTransport(Answer()))
+
+    def handler(request: Any) -> Any:
+        return inner.get("http://svc.test/b?sig=1")
+
+    outer = httpx.Client(transport=httpx.MockTransport(handler))
+    contrib.instrument_client(outer, tracer_provider=spans.tracer_provider)
+    outer.get("http://svc.test/a?sig=1")
+    assert [span.instrumentation_scope.name for span in spans] == ["asgi_trace", CONTRIB]  # type: ignore[union-attr]
+
+
+def test_what_quotes_a_secret_is_masked_to_its_last_cause() -> None:
+    """Of a chain of exceptions that quote a credential, each is masked; others stay."""
+    from asgi_trace._masking import masked
+    from asgi_trace.redaction import Redaction
+
+    lines = [(b"Authorization", b" S\xc3\n1 "), (b"x-id", b"7"), (b"cookie", b"")]
+    cause = ValueError("illegal: " + repr(lines[0][1]))
+    try:
+        raise httpx.LocalProtocolError("no: S\xc3\n1 in 7") from cause
+    except httpx.LocalProtocolError as exc:
+        error = exc
+    like = masked(error, lines, Redaction())
+    assert (type(like), str(like), str(like.__cause__)) == (type(error), "no: REDACTED in 7", "illegal: b' REDACTED '")
+    assert like.__traceback__ is error.__traceback__
+    assert "S\xc3" in str(error)
+    assert error.__cause__ is cause
+    assert masked(error, lines[1:], Redaction()) is error
+    assert masked(cause, lines, Redaction()) is cause
+    assert "7" not in str(masked(error, lines, Redaction("x-id")))
+
+
+def test_a_request_that_cannot_be_copied_is_sent_all_the_same(
+    spans: CapturedSpans, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where two sends of one request cannot be told apart both are sent, and it is reported."""
+
+    def broken(request: Any) -> Any:
+        raise LookupError
+
+    class Again(Answer):
+        def handle_request(self, request: Any) -> Any:
+            self.status += 1
+            return super().handle_request(request) if self.status > 201 else transport.handle_request(request)
+
+    monkeypatch.setattr("asgi_trace._outbound.twin", broken)
+    transport = TraceTransport(Again())
+    with caplog.at_level(logging.ERROR, logger="asgi_trace"):
+        assert transport.handle_request(httpx.Request("GET", "http://svc.test/")).status_code == 202
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert len(spans) == 1
+
+
+def test_another_propagators_headers_are_taken_back(spans: CapturedSpans, attached: Any) -> None:
+    """What a propagator that is not W3C's has written does not go out with a later send that writes nothing."""
+    b3 = pytest.importorskip("opentelemetry.propagators.b3")
+    transport = TraceTransport(Answer(), propagator=b3.B3MultiFormat(), exclude=lambda request: bool(len(spans)))
+    request = httpx.Request("GET", "http://svc.test/", headers={"x-b3-sampled": "0"})
+    transport.handle_request(request)
+    assert request.headers["x-b3-spanid"] == f"{spans.client.context.span_id:016x}"
+    transport.handle_request(request)
+    assert {name: value for name, value in request.headers.items() if "b3" in name} == {"x-b3-sampled": "0"}
+
+
+def test_what_is_kept_for_a_second_send_is_no_burden(spans: CapturedSpans) -> None:
+    """A request and its response can be pickled after a send, and are freed without the garbage collector."""
+    request = send()
+    copied = pickle.loads(pickle.dumps(request))
+    assert copied.headers.raw == request.headers.raw
+    freed = weakref.ref(request)
+    gc.disable()
+    try:
+        del request
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

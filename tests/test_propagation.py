@@ -747,7 +747,21 @@ def test_what_the_caller_has_at_hand_makes_no_difference(
     assert beside.raw == inside.raw
 
 
-def test_a_misspelled_propagator_in_the_environment_is_a_warning() -> None:
+@pytest.mark.parametrize("value", ["b3,tracecontext,", "b3, ,tracecontext", ",b3,tracecontext"])
+def test_an_empty_item_in_the_environment_is_no_propagator(value: str) -> None:
+    """A trailing comma in OTEL_PROPAGATORS takes nothing away, warns of nothing, and stays in the environment."""
+    program = (
+        "import os; from asgi_trace._propagation import Propagation;"
+        "print(sorted(Propagation(None).fields)); print(os.environ['OTEL_PROPAGATORS'])"
+    )
+    environment = {**os.environ, "OTEL_PROPAGATORS": value}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["['b3', 'traceparent', 'tracestate']", value]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("value", ["tracecontxt", "tracecontxt,"])
+def test_a_misspelled_propagator_in_the_environment_is_a_warning(value: str) -> None:
     """OTEL_PROPAGATORS with a name that nobody knows stops no service: W3C is used, and one line says so."""
     program = (
         "from opentelemetry.context import Context;"
@@ -755,7 +769,7 @@ def test_a_misspelled_propagator_in_the_environment_is_a_warning() -> None:
         "lines = [(b'traceparent', b'00-' + b'1' * 32 + b'-' + b'2' * 16 + b'-01')];"
         "print(hex(Propagation(None).extract(dict(lines), lines)[SPAN_KEY].get_span_context().span_id))"
     )
-    environment = {**os.environ, "OTEL_PROPAGATORS": "tracecontxt"}
+    environment = {**os.environ, "OTEL_PROPAGATORS": value}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0x2222222222222222"
     assert "OTEL_PROPAGATORS" in done.stderr

@@ -210,6 +210,21 @@ def test_an_encoded_key_is_the_key(key: str, value: str) -> None:
     assert Redaction(key).query(f"{encoded}={quote(value)}") == f"{encoded}=REDACTED"
 
 
+@pytest.mark.parametrize("spelling", ["api key", "api+key", "api%20key", "%61pi+key", "api%2bkey"])
+def test_a_blank_in_a_key_has_three_spellings(spelling: str) -> None:
+    """A key with a blank in it is found as clients write it, `+` or `%20`; an encoded plus is no blank."""
+    expected = "SECRET" if "%2b" in spelling else "REDACTED"
+    assert Redaction("api key").query(f"a=1&{spelling}=SECRET") == f"a=1&{spelling}={expected}"
+    assert Redaction("a+b").query("a+b=1&a%2Bb=1&a%20b=1") == "a+b=REDACTED&a%2Bb=REDACTED&a%20b=1"
+
+
+def test_what_a_rule_returns_can_be_exported() -> None:
+    """Lone surrogates in the answer of a callable, which no exporter can encode, are replaced."""
+    redaction = Redaction(lambda name, value: value + "\udc80ü")
+    assert redaction.header("x-id", "7") == "7?ü"
+    assert redaction.query("a=1") == "a=1?ü"
+
+
 def test_every_standard_key_is_found_by_a_hint() -> None:
     """What the first, cheap look searches for has a part of each standard key, so none can slip through it."""
     redaction = Redaction()

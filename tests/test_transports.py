@@ -8,7 +8,9 @@ import json
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from time import time_ns
 from typing import Any
@@ -20,6 +22,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import (
     NonRecordingSpan,
+    NoOpTracerProvider,
     SpanContext,
     SpanKind,
     StatusCode,
@@ -31,7 +34,7 @@ from opentelemetry.trace import (
 )
 
 from asgi_trace import TraceMiddleware
-from asgi_trace.testing import CapturedSpans
+from asgi_trace.testing import CapturedSpans, capture_spans
 
 from ._clients import Kit, application, http1_server, http2_server
 
@@ -583,7 +586,7 @@ def test_without_a_provider_the_current_context_is_sent(local: Kit) -> None:
     """Where nobody records, the caller's own context goes out as it is, and where there is none, nothing is touched."""
 
     async def scenario(kit: Kit) -> None:
-        transport = kit.Transport(kit.transport_of(lambda request: kit.library.Response(200)))
+        transport = kit.Transport(kit.library.MockTransport(lambda request: kit.library.Response(200)))
         alone = kit.library.Request("GET", kit.base)
         extensions, before = alone.extensions, list(alone.headers.raw)
         await _send(kit, transport, alone)
@@ -612,6 +615,350 @@ def test_one_transport_inside_another_is_one_span(local: Kit, spans: CapturedSpa
             assert len(spans) == 2
 
     local.run(scenario)
+
+
+class Slow:
+    """Answers only when every one of `number` requests is on its way, and says what each carried then."""
+
+    def __init__(self, kit: Kit, number: int) -> None:
+        self.seen: list[str] = []
+        self.meet = threading.Barrier(number)
+        self.kit, self.number, self.waiting = kit, number, 0
+        base = kit.Base
+
+        class Inner(base):  # type: ignore[misc, valid-type]
+            def handle_request(inner, request: Any) -> Any:
+                self.meet.wait(5)
+                return self.answer(request)
+
+            async def handle_async_request(inner, request: Any) -> Any:
+                self.waiting += 1
+                while self.waiting < self.number:
+                    await asyncio.sleep(0)
+                return self.answer(request)
+
+        self.inner = Inner()
+
+    def answer(self, request: Any) -> Any:
+        self.seen.append(request.headers["traceparent"])
+        return self.kit.library.Response(200, content=request.content)
+
+
+def test_one_request_on_its_way_many_times_is_as_many_spans(
+    local: Kit, spans: CapturedSpans, meter: tuple[MeterProvider, InMemoryMetricReader]
+) -> None:
+    """Each of ten sends at once of one request object has its span, its count and its own ids on the wire."""
+    provider, reader = meter
+
+    async def scenario(kit: Kit) -> None:
+        slow = Slow(kit, 10)
+        async with traced(kit, kit.Transport(slow.inner), meter_provider=provider) as client:
+            request = client.build_request("POST", kit.base, content=b"abc")
+            if kit.is_async:
+                responses = await asyncio.gather(*[client.send(request) for _ in range(10)])
+            else:
+                with ThreadPoolExecutor(10) as pool:
+                    responses = list(pool.map(client.send, [request] * 10))
+            assert {(response.content, response.request is request) for response in responses} == {(b"abc", True)}
+        assert sorted(slow.seen) == sorted(map(traceparent, spans))
+        assert len(set(slow.seen)) == 10
+        assert {attributes(span).get("http.request.resend_count", 0) for span in spans} == set(range(10))
+        assert sum(point.count for point in points(reader, "http.client.request.duration")) == 10
+
+    local.run(scenario)
+
+
+def _carrying(**entries: str) -> otel_context.Context:
+    from opentelemetry.baggage import set_baggage
+
+    context = otel_context.Context()
+    for key, value in entries.items():
+        context = set_baggage(key, value, context)
+    return context
+
+
+@asynccontextmanager
+async def _within(context: otel_context.Context) -> AsyncIterator[None]:
+    token = otel_context.attach(context)
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+
+
+def _trace_headers(request: Any) -> dict[str, str]:
+    return {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
+
+
+@pytest.mark.parametrize("kind", ["sampled", "unsampled", "no-provider", "excluded"])
+def test_a_request_that_is_sent_again_carries_nothing_of_an_earlier_context(local: Kit, kind: str) -> None:
+    """Below another context, or none, only the caller's own headers and what is current now go out."""
+
+    async def scenario(kit: Kit) -> None:
+        sent: list[dict[str, str]] = []
+
+        def handler(request: Any) -> Any:
+            sent.append(_trace_headers(request))
+            return kit.library.Response(200)
+
+        transport = kit.Transport(kit.transport_of(handler), exclude="svc" if kind == "excluded" else ())
+        request = kit.library.Request("GET", kit.base, headers=[("Baggage", "mine=1"), ("baggage", "too=2")])
+        own = list(request.headers.raw)
+        for user in range(20):
+            around = parent(0 if kind == "unsampled" else 1)
+            async with _within(otel_context.Context({**around, **_carrying(**{f"user{user}": "x"})})):
+                await _send(kit, transport, request)
+        assert {len(headers["baggage"].split(",")) for headers in sent} == {3}
+        assert "user19=x" in sent[-1]["baggage"]
+        async with _within(otel_context.Context()):
+            await _send(kit, transport, request)
+        assert sent[-1]["baggage"] == "mine=1, too=2"
+        if kind in ("no-provider", "excluded"):
+            assert sent[-1] == {"baggage": "mine=1, too=2"}
+            assert sorted(request.headers.raw) == sorted(own)
+
+    if kind == "no-provider":
+        local.run(scenario)
+    else:
+        with capture_spans():
+            local.run(scenario)
+
+
+def test_what_the_caller_writes_between_two_sends_stays(local: Kit) -> None:
+    """Trace headers that the caller has changed since the last send are the caller's own."""
+
+    async def scenario(kit: Kit) -> None:
+        transport = kit.Transport(kit.transport_of(lambda request: kit.library.Response(200)))
+        request = kit.library.Request("GET", kit.base, headers={"baggage": "a=1"})
+        async with _within(otel_context.Context({**parent(1), **_carrying(user="1")})):
+            await _send(kit, transport, request)
+        mine = {"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01", "baggage": "b=2"}
+        request.headers.update(mine)
+        await _send(kit, transport, request)
+        assert _trace_headers(request) == mine
+
+    local.run(scenario)
+
+
+def test_a_redirect_takes_no_ids_of_another_hop_along(local: Kit, spans: CapturedSpans) -> None:
+    """A redirect to what is excluded leaves the first hop's ids behind; the caller's headers go on, where allowed."""
+    sent: list[dict[str, str]] = []
+
+    async def scenario(kit: Kit) -> None:
+        def handler(request: Any) -> Any:
+            sent.append(_trace_headers(request))
+            hops = {"http://a.test/": "http://b.test/", "http://b.test/": "http://a.test/silent"}
+            to = hops.get(str(request.url))
+            return kit.library.Response(302, headers={"location": to}) if to else kit.library.Response(200)
+
+        for inner in (kit.transport_of(handler), kit.library.MockTransport(handler)):
+            sent.clear()
+            async with traced(kit, inner, exclude="silent", propagate_to="a.test") as client:
+                headers = {"baggage": "mine=1"}
+                await kit.call(client.get("http://a.test/", follow_redirects=True, headers=headers))
+            assert sent[0].keys() == {"traceparent", "baggage"}
+            assert sent[1:] == [{}, {"baggage": "mine=1"}]
+
+    local.run(scenario)
+
+
+NESTED: dict[str, dict[str, Any]] = {
+    "forbidden": {"propagate_to": "*.good.test"},
+    "excluded": {"exclude": "svc", "propagate_to": "*.good.test"},
+    "silent": {"propagate_to": "*.good.test"},
+}
+
+
+@pytest.mark.parametrize("flags", [0, 1, None])
+@pytest.mark.parametrize("sdk", [True, False])
+@pytest.mark.parametrize("case", list(NESTED))
+def test_the_outer_one_of_two_transports_decides(local: Kit, case: str, sdk: bool, flags: int | None) -> None:
+    """What the outer transport excludes the inner one does not trace, and it sends nothing where the outer must not."""
+
+    async def scenario(kit: Kit) -> None:
+        sent: list[dict[str, str]] = []
+
+        def handler(request: Any) -> Any:
+            sent.append(_trace_headers(request))
+            if len(sent) == 2:
+                raise kit.library.ConnectError("no route")
+            return kit.library.Response(200)
+
+        with capture_spans() as spans:
+            options = {"tracer_provider": spans.tracer_provider}
+            inner = kit.Transport(kit.library.MockTransport(handler), **options)
+            outer = kit.Transport(
+                inner, **NESTED[case], **(options if sdk else {"tracer_provider": NoOpTracerProvider()})
+            )
+            request = kit.library.Request("GET", kit.base, extensions={"asgi_trace": False} if case == "silent" else {})
+            async with _within(otel_context.Context() if flags is None else parent(flags)):
+                await _send(kit, outer, request)
+                with pytest.raises(kit.library.ConnectError):
+                    await _send(kit, outer, request)
+            traced = sdk and case == "forbidden" and flags != 0
+            assert [attributes(span)["server.address"] for span in spans] == ["svc.test"] * (2 if traced else 0)
+            assert sent == [{}, {}]
+            if case != "silent":  # the inner one alone decides for itself, also about a request that was seen before
+                await _send(kit, inner, request)
+                assert len(spans) == (3 if traced else 1)
+                assert attributes(spans[-1]).get("http.request.resend_count") == (2 if traced else None)
+
+    local.run(scenario)
+
+
+def test_an_upload_is_counted_anew_for_each_send(
+    local: Kit, spans: CapturedSpans, meter: tuple[MeterProvider, InMemoryMetricReader]
+) -> None:
+    """A body that can be read again is counted at each of a thousand sends, and grows no deeper."""
+    provider, reader = meter
+
+    async def scenario(kit: Kit) -> None:
+        class Reading(kit.Base):  # type: ignore[misc, name-defined]
+            def handle_request(self, request: Any) -> Any:
+                return kit.library.Response(200, content=b"".join(request.stream))
+
+            async def handle_async_request(self, request: Any) -> Any:
+                return kit.library.Response(200, content=b"".join([part async for part in request.stream]))
+
+        name = "http.client.request.body.size"
+        transport = kit.Transport(Reading(), meter_provider=provider, metrics=name)
+        request = kit.library.Request("POST", kit.base, stream=kit.body_of(lambda: iter([b"abc"])))
+        for _ in range(1000):
+            assert (await _send(kit, transport, request)).content == b"abc"
+        (point,) = points(reader, name)
+        assert (point.count, point.sum, point.max) == (1000, 3000, 3)
+
+    local.run(scenario)
+
+
+def test_a_reader_that_stops_stops_the_body_at_once(local: Kit, spans: CapturedSpans) -> None:
+    """Closing the iteration of a body closes that of the body further in, without the garbage collector."""
+
+    async def scenario(kit: Kit) -> None:
+        ended: list[str] = []
+
+        def parts() -> Iterator[bytes]:
+            try:
+                yield b"a"
+                yield b"b"
+            finally:
+                ended.append("closed")
+
+        async def parts_async() -> AsyncIterator[bytes]:
+            for part in parts():
+                try:
+                    yield part
+                finally:
+                    ended.append("closed")
+
+        kept: Any = parts_async() if kit.is_async else parts()  # nor by counting references
+
+        class Body(kit.Stream):  # type: ignore[misc, name-defined]
+            def __iter__(self) -> Any:
+                return kept
+
+            def __aiter__(self) -> Any:
+                return kept
+
+        response = await _send(
+            kit,
+            kit.Transport(kit.transport_of(lambda request: kit.library.Response(200, stream=Body()))),
+            kit.library.Request("GET", kit.base),
+        )
+        if kit.is_async:
+            reading = response.stream.__aiter__()
+            assert await reading.__anext__() == b"a"
+            await reading.aclose()
+        else:
+            reading = iter(response.stream)
+            assert next(reading) == b"a"
+            reading.close()
+        assert ended[:1] == ["closed"]
+        await kit.close(response)
+        assert len(spans) == 1
+
+    local.run(scenario)
+
+
+def test_a_response_that_is_dropped_while_it_is_read_ends_with_the_last_read(local: Kit, spans: CapturedSpans) -> None:
+    """Who stops reading and forgets the response has a span that ends when the last bytes came."""
+
+    async def scenario(kit: Kit) -> None:
+        async with traced(kit, kit.transport_of(lambda request: _response(kit, lambda: iter([b"a", b"b"])))) as client:
+            response = await kit.call(client.send(client.build_request("GET", kit.base), stream=True))
+            if kit.is_async:
+                reading = response.aiter_bytes()
+                await reading.__anext__()
+            else:
+                reading = response.iter_bytes()
+                next(reading)
+            read = time_ns()
+            del response, reading
+            gc.collect()
+            if kit.is_async:
+                await asyncio.sleep(0.01)
+                gc.collect()
+        assert spans.client.end_time is not None
+        assert spans.client.end_time <= read
+
+    local.run(scenario)
+
+
+@pytest.mark.parametrize("local", KITS[:2], ids=IDS[:2], indirect=True)
+def test_a_body_that_does_not_decode_is_an_error(
+    local: Kit, spans: CapturedSpans, meter: tuple[MeterProvider, InMemoryMetricReader]
+) -> None:
+    """A call of httpx that fails because its body is not what Content-Encoding says is an error; another is not."""
+    provider, reader = meter
+
+    async def scenario(kit: Kit) -> None:
+        def handler(request: Any) -> Any:
+            parts = kit.body_of(lambda: iter([b"no gzip", b"at all"]))
+            return kit.library.Response(200, headers={"content-encoding": "gzip"}, stream=parts)
+
+        async with traced(kit, kit.transport_of(handler), meter_provider=provider) as client:
+            other = await kit.call(client.send(client.build_request("GET", kit.base), stream=True))
+            with pytest.raises(kit.library.DecodingError):
+                await _get_and_close(kit, client, other)
+        failed, clean = sorted(spans, key=lambda span: len(span.events), reverse=True)
+        assert attributes(failed)["error.type"] == f"{kit.name}.DecodingError"
+        assert attributes(failed)["http.response.status_code"] == 200
+        assert exceptions(failed) == [f"{kit.name}.DecodingError"]
+        assert (clean.status.status_code, attributes(clean).get("error.type")) == (StatusCode.UNSET, None)
+        errors = {point.attributes.get("error.type") for point in points(reader, "http.client.request.duration")}
+        assert errors == {None, f"{kit.name}.DecodingError"}
+
+    local.run(scenario)
+
+
+async def _get_and_close(kit: Kit, client: Any, other: Any) -> None:
+    try:
+        await kit.call(client.get(kit.base))
+    except kit.library.DecodingError:
+        await kit.close(other)
+        raise
+
+
+@pytest.mark.parametrize("version", ["1.1"], indirect=True)
+def test_a_header_that_is_refused_is_not_quoted(kit: Kit, spans: CapturedSpans) -> None:
+    """A credential that the library refuses to send, and quotes, is in no part of the span; the caller sees it."""
+
+    async def scenario(kit: Kit) -> None:
+        headers = {"authorization": "Bearer SECRET\n", "x-token": "SECRET"}
+        async with traced(kit, redact="x-token") as client:
+            with pytest.raises(kit.library.LocalProtocolError, match="SECRET"):
+                await kit.call(client.get(f"{kit.base}/headers", headers=headers))
+        told = spans.client.to_json()
+        assert "SECRET" not in told
+        assert spans.client.status.description is not None
+        assert "REDACTED" in spans.client.status.description
+        assert exceptions(spans.client) == [f"{kit.name}.LocalProtocolError"]
+        assert "Traceback" in told
+
+    kit.run(scenario)
 
 
 def test_hooks_see_the_request_and_the_response(local: Kit, spans: CapturedSpans) -> None:
@@ -647,12 +994,15 @@ def test_hooks_see_the_request_and_the_response(local: Kit, spans: CapturedSpans
     local.run(scenario)
 
 
-def test_a_hook_that_fails_changes_nothing(local: Kit, spans: CapturedSpans, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [LookupError, asyncio.CancelledError])
+def test_a_hook_that_fails_changes_nothing(
+    local: Kit, spans: CapturedSpans, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
     """A failing hook is logged, each kind once as ERROR; request, response and span are what they would be."""
 
     async def scenario(kit: Kit) -> None:
         def broken(*arguments: Any) -> None:
-            raise LookupError("in the hook")
+            raise error("in the hook")
 
         transport = kit.Transport(
             kit.transport_of(lambda request: kit.library.Response(200)), on_request=broken, on_response=broken
