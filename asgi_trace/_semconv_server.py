@@ -67,12 +67,12 @@ def server_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, red
         attributes[PATH] = path = raw_path.decode()
         if "?" in path:
             attributes[PATH] = path.partition("?")[0]
+        if query:
+            attributes[QUERY] = redaction.query(query.decode())
     except (AttributeError, LookupError, TypeError, ValueError):
         return _careful_attributes(scope, fields, method, redaction)
     attributes[CLIENT_ADDRESS] = attributes[PEER_ADDRESS] = address
     attributes[PEER_PORT] = port
-    if query:
-        attributes[QUERY] = redaction.query(query.decode("utf-8", "replace"))
     if b"user-agent" in fields:
         attributes[USER_AGENT] = fields[b"user-agent"].decode("latin-1")
     if method is OTHER_METHOD:

@@ -46,17 +46,15 @@ class Redaction:
     Raises TypeError for anything else.
     """
 
-    __slots__ = ("_candidate", "_headers", "_hints", "_keys", "_rule")
+    __slots__ = ("_candidate", "_headers", "_keys", "_own", "_rule")
 
     def __init__(self, redact: str | Iterable[str] | Callable[[str, str], str] = ()) -> None:
         self._rule = _fail_closed(redact) if callable(redact) else None
         names = frozenset[str]() if callable(redact) else _names(redact)
         self._keys = STANDARD_QUERY_KEYS | names
         self._headers = STANDARD_HEADERS | {name.lower() for name in names}
-        # Most queries hold nothing of all this, and a few searches for text say so fastest. Each standard key has one
-        # of the first three in it.
         spaced = frozenset(name.replace(" ", "+") for name in names if " " in name)  # as clients write a form's keys
-        self._hints = ("ig", "X-Amz-", "AWSAccessKeyId", "%", *names, *spaced)
+        self._own = (*names, *spaced)
         # Most of the others hold neither a key's text nor an encoded key. `[^=&%]` keeps it linear.
         texts = "|".join(re.escape(key) for key in sorted(self._keys | spaced))
         self._candidate = re.compile(f"(?:{texts}|%[^=&%]*)=").search
@@ -64,11 +62,14 @@ class Redaction:
     def query(self, query: str) -> str:
         """A query, without `?`, with its secret values masked. A key without `=` has no value and stays."""
         if self._rule is None:
-            for hint in self._hints:
-                if hint in query:
-                    break
-            else:
-                return query
+            # Most queries hold nothing of all this, and a few searches for text say so fastest: each standard key has
+            # an "ig" or an "A" in it, and an encoded one a "%".
+            if not ("ig" in query or "A" in query or "%" in query):
+                for name in self._own:
+                    if name in query:
+                        break
+                else:
+                    return query
             if self._candidate(query) is None:
                 return query
         elif not query:
@@ -79,9 +80,9 @@ class Redaction:
         """A URL with its credentials and the secret values of its query masked; its fragment stays."""
         if "@" in url:
             url = _without_credentials(url)
-        elif self._rule is None:  # what the whole URL does not hold is not in its query either
-            for hint in self._hints:
-                if hint in url:
+        elif self._rule is None and not ("ig" in url or "A" in url or "%" in url):
+            for name in self._own:  # as in query(): what the whole URL does not hold is not in its query either
+                if name in url:
                     break
             else:
                 return url
