@@ -332,10 +332,16 @@ def test_nothing_found_by_an_application_behind_a_middleware(directory: Path, sp
         ("/traced/missing", "GET", 404, None),
         ("/bare/what/ever", "GET", 200, "/bare/{path}"),
         ("/sub/1/bare/what/ever", "GET", 200, "/sub/{s}/bare/{path}"),
-        ("/last/7", "GET", 200, "/last/{x}"),
+        ("/last/7", "GET", 200, "/last/{x}" if names_its_route() else None),
         ("/missing", "GET", 404, None),
     ]
     check(traced(app), spans, cases)
+
+
+def names_its_route() -> bool:
+    """Does this version of Starlette put the route that it matched into the scope? Older ones put the endpoint only."""
+    _, found = Route("/", endpoint).matches({"type": "http", "method": "GET", "path": "/", "root_path": ""})
+    return "route" in found
 
 
 @RANDOM_REQUESTS
