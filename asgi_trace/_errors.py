@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from opentelemetry._logs import SeverityNumber, get_logger
 from opentelemetry.trace import Span, Status, StatusCode
 
+from ._origin import chain
 from ._semconv import error_type, text
 from ._tracers import INSTRUMENTATION_SCOPE, SCHEMA_URL
 from ._version import VERSION
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 BACKGROUND_EXCEPTION = "asgi_trace.background.exception"
 CLIENT_EXCEPTION = "http.client.request.exception"
 SERVER_EXCEPTION = "http.server.request.exception"
-_MOST_LINKS = 32
 
 
 ERROR = Status(StatusCode.ERROR)
@@ -43,23 +42,12 @@ def description(exc: BaseException) -> str | None:
 def _readable(exc: BaseException) -> Attributes | None:
     """What to record in place of the SDK's own text, where an exporter would drop that: it holds lone surrogates."""
     try:
-        if all(text(words) == words for words in map(str, _chain(exc))):
+        if all(text(words) == words for words in map(str, chain(exc))):
             return None
         trace = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
         return {"exception.message": text(str(exc)), "exception.stacktrace": text(trace)}
     except Exception:  # some __str__ failed, which is what the SDK shows then
         return None
-
-
-def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """The exceptions that a traceback shows, the first few."""
-    links, seen = [exc], 0
-    while links and seen < _MOST_LINKS:
-        link = links.pop()
-        seen += 1
-        yield link
-        links += [behind for behind in (link.__cause__, link.__context__) if behind is not None]
-        links += getattr(link, "exceptions", ())
 
 
 class ExceptionRecorder:

@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind
 
 from ._context import get_current
-from ._current import REQUEST_KEY, server_span, set_route
+from ._current import REQUEST_KEY
 from ._deferred import Deferred
 from ._errors import ExceptionRecorder
 from ._exclusion import exclusion
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["Inbound", "Opened", "server_span", "set_route"]
+__all__ = ["Inbound", "Opened"]
 
 Opened: TypeAlias = tuple[Context, Receive, Send, Request | Socket | None]
 """The context to attach, what the application gets, and whom to tell how it went."""

@@ -8,6 +8,7 @@ since it reaches also what runs in another task; a context variable takes them t
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from contextvars import ContextVar
 
 from opentelemetry.trace import Span, SpanContext, TraceFlags, get_current_span
@@ -38,18 +39,24 @@ def left_behind() -> SpanContext | None:
 
 def origin_of(exc: BaseException) -> SpanContext | None:
     """The request that `exc`, or the nearest exception behind it, last escaped from."""
-    queue, seen = deque([exc]), 0
-    while queue and seen < _MOST_LINKS:
-        link = queue.popleft()
-        seen += 1
+    for link in chain(exc):
         mark = link.__dict__.get(_MARK)
         if mark is not None:
             trace_id, span_id, flags = mark
             return SpanContext(trace_id, span_id, False, TraceFlags(flags))
+    return None
+
+
+def chain(exc: BaseException) -> Iterator[BaseException]:
+    """`exc` and what is behind it (causes, contexts, parts of a group), the nearest first, and not without end."""
+    queue, seen = deque([exc]), 0
+    while queue and seen < _MOST_LINKS:
+        link = queue.popleft()
+        seen += 1
+        yield link
         queue.extend(behind for behind in (link.__cause__, link.__context__) if behind is not None)
         if hasattr(type(link), "exceptions") and _is_group(link):
             queue.extend(link.exceptions)  # type: ignore[attr-defined]
-    return None
 
 
 def _is_group(exc: BaseException) -> bool:
