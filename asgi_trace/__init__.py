@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._current import server_span, set_route
+from ._server.current import server_span, set_route
 from ._version import VERSION as __version__
 from .middleware import TraceMiddleware
 
 if TYPE_CHECKING:
-    from ._config import configure
+    from ._configuration.configure import configure
 
 __all__ = ["TraceMiddleware", "__version__", "configure", "server_span", "set_route"]
 
@@ -17,7 +17,7 @@ __all__ = ["TraceMiddleware", "__version__", "configure", "server_span", "set_ro
 def __getattr__(name: str) -> Any:
     if name == "configure":  # the only one that needs the SDK, so the SDK is imported for it alone
         try:
-            from ._config import configure
+            from ._configuration.configure import configure
         except ImportError:  # looking at the name must not fail, as `import *` and hasattr() do
             return _configure_later
         return configure
@@ -26,6 +26,6 @@ def __getattr__(name: str) -> Any:
 
 def _configure_later(*args: Any, **kwargs: Any) -> Any:
     """Stands in for `configure()` where the extra `otlp` is missing. Raises ImportError that says what to install."""
-    from ._config import configure
+    from ._configuration.configure import configure
 
     return configure(*args, **kwargs)

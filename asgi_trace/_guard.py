@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 logger = logging.getLogger("asgi_trace")
 
@@ -32,3 +34,23 @@ class Guard:
             return logging.DEBUG
         self._seen.add(kind)
         return logging.ERROR
+
+
+def guarded_decision(
+    decide: Callable[[Any], object], guard: Guard | None = None, kind: str | None = None
+) -> Callable[[Any], bool]:
+    """`decide` as a function that never raises: where it does, the answer is False, reported as `kind`.
+
+    `guard` is the one that reports; None makes one for this function alone.
+    """
+    guard = guard or Guard()
+    kind = kind or f"{decide!r} (the answer is no)"
+
+    def guarded(subject: Any) -> bool:
+        try:
+            return bool(decide(subject))
+        except Exception:
+            guard.report(kind)
+            return False
+
+    return guarded

@@ -123,7 +123,7 @@ def complain(message: str) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    import_module("asgi_trace._config")  # it knows how to import the SDK whatever stands in OTEL_*
+    import_module("asgi_trace._configuration.configure")  # it knows how to import the SDK whatever stands in OTEL_*
     from .demo.command import Options, run
 
     return run(

@@ -13,7 +13,7 @@ try:
 except ImportError as exc:
     raise ImportError("asgi_trace.httpx needs httpx: pip install 'asgi-trace[httpx]'") from exc
 
-from ._transport import AsyncBody, AsyncTraced, Body, SyncTraced
+from ._client.transport import AsyncBody, AsyncTraced, Body, SyncTraced
 
 __all__ = ["AsyncTraceTransport", "TraceTransport"]
 

@@ -13,7 +13,7 @@ try:
 except ImportError as exc:
     raise ImportError("asgi_trace.httpx2 needs httpx2: pip install 'asgi-trace[httpx2]'") from exc
 
-from ._transport import AsyncBody, AsyncTraced, Body, SyncTraced
+from ._client.transport import AsyncBody, AsyncTraced, Body, SyncTraced
 
 __all__ = ["AsyncTraceTransport", "TraceTransport"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, TracerProvider
 
-from ._log_fields import NO_ID, ServiceName, ids, ids_beside, span_context_for
+from ._log_correlation import NO_ID, ServiceName, ids, ids_beside, span_context_for
 
 __all__ = ["JSONFormatter", "TraceContextFilter", "trace_context", "uvicorn_log_config"]
 

@@ -14,14 +14,14 @@ from opentelemetry._logs import get_logger_provider
 from opentelemetry.metrics import get_meter_provider
 from opentelemetry.trace import get_current_span
 
-from ._context import attach, restore
-from ._flush import Flushable, flushable
-from ._inbound import Inbound
-from ._lifespan import serve_lifespan
-from ._neighbours import unmark
-from ._options import application
-from ._origin import leave
-from ._semconv import OTHER_ERROR
+from ._options.checks import application
+from ._otel.context import attach, restore
+from ._semconv.http import OTHER_ERROR
+from ._server.coexistence import unmark
+from ._server.failed_request import leave
+from ._server.flush import Flushable, flushable
+from ._server.lifespan import serve_lifespan
+from ._server.start import Inbound
 from ._types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span, TracerProvider
 
-    from ._request import Request
-    from ._socket import Socket
+    from ._server.request import Request
+    from ._server.websocket import Socket
 
 __all__ = ["TraceMiddleware"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from ._log_fields import NO_ID, ServiceName, ids_beside, span_context_for
+from ._log_correlation import NO_ID, ServiceName, ids_beside, span_context_for
 
 __all__ = ["add_trace_context"]
 

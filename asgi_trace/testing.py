@@ -15,7 +15,7 @@ from types import TracebackType
 
 from opentelemetry.trace import SpanKind, TracerProvider, format_span_id
 
-from ._tracers import override_provider
+from ._otel.tracers import override_provider
 
 try:
     from opentelemetry.sdk.trace import ReadableSpan, SpanLimits

@@ -179,13 +179,13 @@ class AsgiTraceConfigured(AsgiTrace):
 
     name = CONFIGURED
     title = "asgi-trace, configure()"
-    modules = ("asgi_trace.sdk",)
+    modules = ("asgi_trace._sdk",)
 
     def measures(self, case: Case) -> bool:
         return case.state not in (cases.NO_PROVIDER, cases.EXCLUDED)  # there no span is asked for
 
     def provider(self) -> Any:
-        return provider(import_module("asgi_trace.sdk").TracerProvider)
+        return provider(import_module("asgi_trace._sdk").TracerProvider)
 
 
 class StarletteOwn(_OpenTelemetryPeer):

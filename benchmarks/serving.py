@@ -93,7 +93,7 @@ def _provider(sampling: float, exporter: Any) -> Any:
 
 def _configured(sampling: float, endpoint: str, accounts: Accounts) -> Any:
     """What `configure()` sets up, its exporter's methods under account."""
-    module = import_module("asgi_trace._exporter")
+    module = import_module("asgi_trace._export.exporter")
     made = module.OTLPSpanExporter
     before = made.__init__
 

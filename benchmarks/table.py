@@ -9,19 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .peers import every
-from .results import (
-    BARE,
-    COLD,
-    HOT,
-    INSTRUCTIONS,
-    MEMORY,
-    OURS,
-    UNITS,
-    EndToEnd,
-    Measurement,
-    Results,
-    ratio,
-)
+from .results import BARE, COLD, HOT, INSTRUCTIONS, MEMORY, OURS, UNITS, EndToEnd, Measurement, Results, ratio
 from .targets import Verdict, verdicts
 
 TITLES = {

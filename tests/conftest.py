@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from asgi_trace import _origin
+from asgi_trace._server import failed_request
 from asgi_trace.testing import CapturedSpans, capture_spans
 
 # How long an example takes says something about the machine, and whoever changes the code is not to be blamed for an
@@ -36,7 +36,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def nobody_left() -> None:
     """No request that an earlier test left behind, in the context that all tests of a process share, is remembered."""
-    _origin._left.set(None)
+    failed_request._left.set(None)
 
 
 @pytest.fixture

@@ -15,29 +15,29 @@ import asgi_trace
 
 ROOT = Path(asgi_trace.__file__).parent
 
-RANKS: dict[str, int] = {
-    name: rank
-    for rank, names in {
-        # pure: what may be known without a request
-        0: "_baggage _context _current _deferred _endpoint _environment _flush _guard _options _origin _pem"
-        " _proxies _tracestate _types _version _w3c redaction trust",
-        # the questions: what is in a scope, what to call it, where to record it
-        1: "_errors _exclusion _forwarded _header_capture _lifespan _log_fields _masking _measured _metrics"
-        " _propagation _response_header"
-        " _semconv _semconv_client _semconv_server _silence _tracers routes routes._litestar routes._mounts",
-        # one request: told what happened, never awaits
-        2: "_call _exchange _inbound _neighbours _outbound _request _socket",
-        # the shells, which await
-        3: "_transport httpx httpx2 logging middleware structlog testing routes._report routes.blacksheep"
-        " routes.connexion routes.django routes.falcon routes.flask routes.litestar routes.quart routes.sanic",
-        # setting up the SDK; the only global state
-        4: "_collector _config _exporter _providers _resource _settings _stopping",
-        7: "__main__ cli",
-    }.items()
+FLOORS: dict[str, int] = {
+    name: floor
+    for floor, names in enumerate(
+        (
+            "_types _version _guard",
+            "_options",  # what both sides are told at construction
+            "_semconv _propagation _routing",  # a scope, a request or a header in; names and values out
+            "_otel",  # how we talk to OpenTelemetry's API
+            "_server _client",  # one request: told what happened, never awaits
+            "_log_correlation",
+            "middleware httpx httpx2 logging structlog testing routes",  # the shells, which await
+            "_sdk _export",
+            "_configuration",  # setting up the SDK; the only global state
+            "viewer",
+            "demo",
+            "cli",
+            "__main__",
+        )
+    )
     for name in names.split()
 }
-FLOORS = {"sdk": 4, "viewer": 5, "demo": 6}
-"""Whole packages that stand on one floor."""
+"""The districts, from the ground up: a district imports only from itself and from lower floors."""
+SHELLS, SDK = FLOORS["middleware"], FLOORS["_configuration"]
 
 API = {
     f"opentelemetry.{name}"
@@ -70,27 +70,32 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+BENCHMARKS = ROOT.parent / "benchmarks"
 
 
-def rank(module: str) -> int:
-    if module == "":
-        return 4  # it offers `configure`
-    return FLOORS.get(module.split(".")[0], RANKS.get(module, -1))
+def district(module: str) -> str:
+    """The first part of a module's name."""
+    return module.split(".")[0]
+
+
+def floor(module: str) -> int:
+    """The floor of a module's district; the package itself offers `configure()`."""
+    return SDK if module == "" else FLOORS.get(district(module), -1)
 
 
 @cache
-def imports(module: str) -> frozenset[str]:
-    """Absolute names of all that a module imports when it runs, inside of functions too; not for type checkers only."""
+def imports(module: str, typing_too: bool = False) -> frozenset[str]:
+    """Absolute names of all that a module imports, inside of functions too; on demand what only type checkers see."""
     path = MODULES[module]
     package = ["asgi_trace", *module.split(".")] if module else ["asgi_trace"]
     if path.name != "__init__.py":
         package = package[:-1]
-    return frozenset(_imported(ast.parse(path.read_text()), package))
+    return frozenset(_imported(ast.parse(path.read_text()), package, typing_too))
 
 
-def _imported(tree: ast.AST, package: list[str]) -> Iterator[str]:
+def _imported(tree: ast.AST, package: list[str], typing_too: bool) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if not typing_too and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -98,13 +103,13 @@ def _imported(tree: ast.AST, package: list[str]) -> Iterator[str]:
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             source = ".".join(filter(None, (base, node.module)))
             yield from (f"{source}.{alias.name}" for alias in node.names)
-        yield from _imported(node, package)
+        yield from _imported(node, package, typing_too)
 
 
 def ours(module: str) -> set[str]:
-    """The modules of this package that a module imports."""
+    """The modules of this package that a module imports, also for type checkers only."""
     found = set()
-    for name in imports(module):
+    for name in imports(module, typing_too=True):
         if name == "asgi_trace" or name.startswith("asgi_trace."):
             inner = name.removeprefix("asgi_trace").removeprefix(".")
             found.add(inner if inner in MODULES else inner.rpartition(".")[0])
@@ -123,40 +128,89 @@ def others(module: str) -> set[str]:
     return found
 
 
-def test_every_module_has_a_floor() -> None:
-    """A new module is given its place in the house, and one that is gone loses it."""
-    assert {module for module in MODULES if rank(module) < 0} == set()
-    assert RANKS.keys() - MODULES.keys() == set()
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The first circle of a graph, as the way around it; empty when there is none."""
+    done: set[str] = set()
+
+    def visit(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node not in done:
+            for behind in sorted(graph.get(node, ())):
+                if found := visit(behind, [*way, node]):
+                    return found
+            done.add(node)
+        return []
+
+    return next(filter(None, (visit(node, []) for node in graph)), [])
+
+
+def test_every_district_has_a_floor() -> None:
+    """A new district is given its place, and one that is gone loses it."""
+    assert {module for module in MODULES if floor(module) < 0} == set()
+    assert FLOORS.keys() - {district(module) for module in MODULES} == set()
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_downwards(module: str) -> None:
-    """No module knows anything of a floor above its own."""
-    assert {name: rank(name) for name in ours(module) if rank(name) > rank(module)} == {}
+    """A module knows its own district and lower floors, nothing above and nothing beside it."""
+    allowed = {
+        name
+        for name in ours(module)
+        if district(name) == district(module) or floor(name) < floor(module) + (module == "")
+    }
+    assert ours(module) - allowed == set()
 
 
-def test_nothing_imports_in_a_circle() -> None:
-    """On one floor, too, there is an order."""
-    done: set[str] = set()
-
-    def visit(module: str, way: tuple[str, ...]) -> None:
-        assert module not in way, " -> ".join([*way, module])
-        if module not in done:
-            for name in ours(module):
-                visit(name, (*way, module))
-            done.add(module)
-
-    for module in MODULES:
-        visit(module, ())
+def test_no_import_goes_in_a_circle() -> None:
+    """Inside a district, too, there is an order; what only type checkers import counts."""
+    assert circle({module: ours(module) for module in MODULES}) == []
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if rank(module) < 4])
+def test_no_import_of_the_benchmarks_goes_in_a_circle() -> None:
+    """The benchmarks keep the same rule."""
+    names = {
+        ".".join(path.relative_to(BENCHMARKS.parent).with_suffix("").parts): path for path in BENCHMARKS.rglob("*.py")
+    }
+    graph = {}
+    for name, path in names.items():
+        package = name.split(".")[:-1]
+        found = set(_imported(ast.parse(path.read_text()), package, True))
+        graph[name] = {
+            module
+            for module in names
+            if module != name and (module in found or any(f.rpartition(".")[0] == module for f in found))
+        }
+    assert circle(graph) == []
+
+
+def test_a_new_circle_is_found() -> None:
+    """The search for circles is not blind: it finds one of three and names its way."""
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "a"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_the_floors_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """`pytest -s -k floors` prints the house: each floor, its districts, and the order inside each."""
+    for number in sorted(set(FLOORS.values()), reverse=True):
+        names = [name for name, height in FLOORS.items() if height == number]
+        print(number, *names)
+        for name in names:
+            print("   ", name, "<-", *sorted({district(m) for m in MODULES if name in map(district, ours(m))} - {name}))
+    printed = capsys.readouterr().out
+    assert all(f" {name}" in printed for name in FLOORS)
+    with capsys.disabled():
+        print()
+        print(printed)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module and floor(module) <= SHELLS])
 def test_the_core_knows_the_api_and_nothing_else(module: str) -> None:
     """OpenTelemetry's API, plus the one library that a module is named after: no SDK, no gRPC, no framework."""
     assert others(module) <= API | ROOMS.get(module, set())
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if rank(module) in (4, 5)])
+@pytest.mark.parametrize("module", [module for module in MODULES if SHELLS < floor(module) <= FLOORS["viewer"]])
 def test_setting_up_and_looking_on_need_no_framework(module: str) -> None:
     """`configure()` and the viewer know the SDK, OTLP and gRPC; no web framework, no client."""
     known = {"opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "opentelemetry.attributes"}
@@ -179,9 +233,7 @@ print(type(trace.get_tracer_provider()).__name__)
 """
 
 
-@pytest.mark.parametrize(
-    "module", ["asgi_trace", "asgi_trace.logging", "asgi_trace.redaction", "asgi_trace.routes", "asgi_trace.trust"]
-)
+@pytest.mark.parametrize("module", ["asgi_trace", "asgi_trace.logging", "asgi_trace.routes", "asgi_trace.structlog"])
 def test_importing_it_imports_nothing_heavy_and_does_nothing(module: str) -> None:
     """Neither the SDK nor httpx nor any framework; no thread is started and no provider set."""
     program = PROBE.format(module=module, heavy=HEAVY)

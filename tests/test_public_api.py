@@ -23,7 +23,6 @@ PUBLIC = [
     "asgi_trace.httpx2",
     "asgi_trace.logging",
     "asgi_trace.middleware",
-    "asgi_trace.redaction",
     "asgi_trace.routes",
     "asgi_trace.routes.blacksheep",
     "asgi_trace.routes.connexion",
@@ -35,11 +34,10 @@ PUBLIC = [
     "asgi_trace.routes.sanic",
     "asgi_trace.structlog",
     "asgi_trace.testing",
-    "asgi_trace.trust",
 ]
 
 
-PRIVATE = ("asgi_trace.__main__", "asgi_trace.cli", "asgi_trace.demo", "asgi_trace.sdk", "asgi_trace.viewer")
+PRIVATE = ("asgi_trace.__main__", "asgi_trace.cli", "asgi_trace.demo", "asgi_trace.viewer")
 """What runs behind the command and `configure()`, and may change."""
 
 

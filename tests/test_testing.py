@@ -18,7 +18,7 @@ from asgi_trace._types import Receive, Scope, Send
 from asgi_trace.httpx import AsyncTraceTransport, TraceTransport
 from asgi_trace.testing import CapturedSpans, capture_spans
 
-from ._drive import OK, attributes_of, drive, http_scope
+from .support.asgi import OK, attributes_of, drive, http_scope
 
 
 def test_spans_of_middleware_and_client_are_captured() -> None:

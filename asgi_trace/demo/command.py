@@ -10,21 +10,21 @@ from pathlib import Path
 from threading import Event
 
 from .._version import VERSION
-from ..viewer.cause import explain
+from ..viewer.analysis.cause import explain
+from ..viewer.analysis.summary import by_route
+from ..viewer.analysis.timeline import Timeline, build
 from ..viewer.command import write_out
-from ..viewer.data import log_data, metrics_data, trace_data
-from ..viewer.html import Page, write
 from ..viewer.live import Live
-from ..viewer.progress import Progress
-from ..viewer.receiver import PortInUse
-from ..viewer.screen import Line, Screen, to_text
-from ..viewer.store import Store
-from ..viewer.summary import by_route
-from ..viewer.svg import picture
-from ..viewer.terminal import metric_lines, stray_log_lines, trace_lines
-from ..viewer.text import plural, wrap
-from ..viewer.timeline import Timeline, build
-from ..viewer.wording import Colours
+from ..viewer.receive.receiver import PortInUse
+from ..viewer.receive.store import Store
+from ..viewer.render.data import log_data, metrics_data, trace_data
+from ..viewer.render.html import Page, write
+from ..viewer.render.progress import Progress
+from ..viewer.render.screen import Line, Screen, to_text
+from ..viewer.render.svg import picture
+from ..viewer.render.terminal import metric_lines, stray_log_lines, trace_lines
+from ..viewer.render.text import plural, wrap
+from ..viewer.render.wording import Colours
 from .scenario import STEPS, Scenario, ServiceFailed, StepFailed
 
 _PICTURE_WIDTH = 110

@@ -14,10 +14,10 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from .._collector import Collector, CollectorArguments, collector
-from .._environment import Environment, otlp_names
-from .._exporter import Sender
-from ..viewer.text import plural
+from .._configuration.collector import Collector, CollectorArguments, collector
+from .._configuration.environment import Environment, otlp_names
+from .._export.exporter import Sender
+from ..viewer.render.text import plural
 
 _NO_ARGUMENTS = CollectorArguments(
     endpoint=None,

@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from ..viewer.records import LogRecord
+from ..viewer.receive.records import LogRecord
 
 _OWN_FIELDS = frozenset(
     ("timestamp", "level", "logger", "message", "trace_id", "span_id", "trace_flags", "service.name", "exception")

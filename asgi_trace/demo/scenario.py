@@ -15,9 +15,9 @@ from types import TracebackType
 
 import httpx
 
-from ..viewer.progress import Progress
-from ..viewer.receiver import Receiver
-from ..viewer.store import Store
+from ..viewer.receive.receiver import Receiver
+from ..viewer.receive.store import Store
+from ..viewer.render.progress import Progress
 from .forward import Forwarder
 from .logs import read_log
 from .process import ServiceFailed, ServiceProcess

@@ -8,9 +8,9 @@ from typing import Any
 from opentelemetry.context import get_value
 from opentelemetry.trace import Span
 
-from .._current import REQUEST_KEY
+from .._routing.scope import full_template, whole_template
+from .._server.current import REQUEST_KEY
 from .._types import Scope
-from . import full_template, whole_template
 
 
 def report(template: str, scope: Scope | None = None) -> None:

@@ -16,7 +16,7 @@ from blacksheep import Application, Request, WebSocket
 from blacksheep.server.routing import RouteMethod
 from guardpost import AuthorizationError
 
-from .._current import report_exception
+from .._server.current import report_exception
 from ._report import report
 
 __all__ = ["trace_routes"]

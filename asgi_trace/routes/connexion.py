@@ -15,7 +15,7 @@ from connexion import AsyncApp, FlaskApp  # type: ignore[import-untyped]
 from connexion.middleware import ConnexionMiddleware, MiddlewarePosition  # type: ignore[import-untyped]
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware  # type: ignore[import-untyped]
 
-from .._current import report_exception
+from .._server.current import report_exception
 from .._types import ASGIApp, Receive, Scope, Send
 from ._report import report
 

@@ -16,7 +16,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.signals import got_request_exception  # type: ignore[import-untyped]
 from django.http import HttpRequest, HttpResponseBase  # type: ignore[import-untyped]
 
-from .._current import report_exception
+from .._server.current import report_exception
 from ._report import report
 
 __all__ = ["TraceRoutes"]

@@ -13,7 +13,7 @@ from typing import Any
 from falcon import HTTPError, HTTPStatus
 from falcon.asgi import Request
 
-from .._current import report_exception
+from .._server.current import report_exception
 from ._report import report_whole
 
 __all__ = ["TraceRoutes", "report_error"]

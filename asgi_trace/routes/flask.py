@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from flask import Flask, got_request_exception, request, request_started
 
-from .._current import report_exception
+from .._server.current import report_exception
 from ._report import report
 
 __all__ = ["trace_routes"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from litestar.exceptions import HTTPException
 
-from .._current import report_exception
+from .._server.current import report_exception
 
 if TYPE_CHECKING:
     from litestar.types import Scope

@@ -12,7 +12,7 @@ from __future__ import annotations
 from quart import Quart, request, websocket
 from quart.signals import got_request_exception, got_websocket_exception, request_started, websocket_started
 
-from .._current import report_exception
+from .._server.current import report_exception
 from ._report import report
 
 __all__ = ["trace_routes"]

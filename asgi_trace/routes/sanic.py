@@ -13,7 +13,7 @@ from typing import Any
 from sanic import Sanic
 from sanic.exceptions import SanicException
 
-from .._current import report_exception, set_route
+from .._server.current import report_exception, set_route
 
 __all__ = ["trace_routes"]
 

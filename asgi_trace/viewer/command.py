@@ -7,10 +7,10 @@ from pathlib import Path
 from threading import Event
 
 from .live import Live
-from .progress import Progress
-from .receiver import PortInUse, Receiver
-from .screen import Screen
-from .store import Store
+from .receive.receiver import PortInUse, Receiver
+from .receive.store import Store
+from .render.progress import Progress
+from .render.screen import Screen
 
 
 def run(*, host: str, port: int, output: Path | None, colour: bool, stop: Event | None = None) -> int:

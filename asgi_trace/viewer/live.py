@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from .html import Page, write
-from .screen import Screen, to_text
-from .store import Store
-from .summary import by_route
-from .terminal import metric_lines, trace_lines
-from .text import plural
-from .timeline import build
-from .wording import Colours
+from .analysis.summary import by_route
+from .analysis.timeline import build
+from .receive.store import Store
+from .render.html import Page, write
+from .render.screen import Screen, to_text
+from .render.terminal import metric_lines, trace_lines
+from .render.text import plural
+from .render.wording import Colours
 
 _POLL = 0.2
 _QUIET = 1.0

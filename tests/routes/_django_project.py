@@ -9,7 +9,7 @@ import django  # type: ignore[import-untyped]
 from asgiref.sync import sync_to_async
 from django.conf import settings  # type: ignore[import-untyped]
 
-from ._drive import Places
+from ..support.frameworks import Places
 
 settings.configure(
     ALLOWED_HOSTS=["*"],

@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from asgi_trace.routes.blacksheep import trace_routes
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import (
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     WS,
     Case,

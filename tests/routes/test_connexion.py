@@ -17,7 +17,7 @@ from starlette.routing import Mount
 from asgi_trace.routes.connexion import trace_routes
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import (
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     Case,
     Failure,

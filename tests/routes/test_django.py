@@ -14,8 +14,8 @@ from starlette.routing import Mount
 
 from asgi_trace.testing import CapturedSpans
 
-from .._drive import http_scope
-from ._drive import (
+from ..support.asgi import http_scope
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     Case,
     Failure,

@@ -15,7 +15,7 @@ from falcon.util import sync_to_async
 from asgi_trace.routes.falcon import TraceRoutes, report_error
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import (
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     WS,
     Case,

@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from asgi_trace import TraceMiddleware, set_route
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import (
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     WS,
     Case,

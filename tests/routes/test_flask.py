@@ -18,7 +18,7 @@ from asgi_trace._types import ASGIApp
 from asgi_trace.routes.flask import trace_routes
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import (
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     Case,
     Failure,

@@ -24,7 +24,7 @@ from starlette.routing import Router as StarletteRouter
 from asgi_trace.routes.litestar import report
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import (
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     WS,
     Case,

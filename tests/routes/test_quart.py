@@ -15,7 +15,7 @@ from starlette.routing import Mount
 from asgi_trace.routes.quart import trace_routes
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import (
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     WS,
     Case,

@@ -16,7 +16,7 @@ from sanic.response import HTTPResponse, text
 from asgi_trace.routes.sanic import trace_routes
 from asgi_trace.testing import CapturedSpans
 
-from ._drive import (
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     WS,
     Case,

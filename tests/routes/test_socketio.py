@@ -16,8 +16,8 @@ from starlette.routing import Mount, Route
 from asgi_trace import set_route
 from asgi_trace.testing import CapturedSpans
 
-from .._drive import http_scope, serve
-from ._drive import (
+from ..support.asgi import http_scope, serve
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     Case,
     Places,

@@ -25,8 +25,8 @@ from starlette.websockets import WebSocket
 from asgi_trace import TraceMiddleware
 from asgi_trace.testing import CapturedSpans
 
-from .._drive import drive
-from ._drive import (
+from ..support.asgi import drive
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     WS,
     Case,

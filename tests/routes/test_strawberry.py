@@ -16,8 +16,8 @@ from strawberry.asgi import GraphQL
 
 from asgi_trace.testing import CapturedSpans
 
-from .._drive import http_scope, serve, websocket_scope
-from ._drive import (
+from ..support.asgi import http_scope, serve, websocket_scope
+from ..support.frameworks import (
     RANDOM_REQUESTS,
     WS,
     Case,

@@ -1,0 +1,49 @@
+"""Exceptions that quote a header: what stands in their place in a span, so that no credential leaves the process.
+
+A library that refuses to send a header says which, with its value. The caller gets that exception as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+
+from .._options.redact import Redaction
+from .._types import Headers
+
+
+def masked(exc: BaseException, lines: Headers, redaction: Redaction) -> BaseException:
+    """`exc` itself, or if it is a `LocalProtocolError` that quotes a secret header of `lines`, one that does not."""
+    if type(exc).__name__ != "LocalProtocolError":
+        return exc
+    secrets = sorted(_quotations(lines, redaction), key=lambda pair: len(pair[0]), reverse=True)
+    return _masked(exc, secrets, 8)
+
+
+def _quotations(lines: Headers, redaction: Redaction) -> Iterator[tuple[str, str]]:
+    """What an exception would say of each secret value, and what to say instead."""
+    for name, value in lines:
+        secret = value.strip()
+        text = secret.decode("latin-1")
+        instead = redaction.header(name.decode("latin-1"), text)
+        if secret and instead != text:
+            yield text, instead
+            yield repr(secret)[2:-1], instead
+
+
+def _masked(exc: BaseException, secrets: list[tuple[str, str]], depth: int) -> BaseException:
+    text = str(exc)
+    for secret, instead in secrets:
+        text = text.replace(secret, instead)
+    links = [(name, getattr(exc, name)) for name in ("__cause__", "__context__")]
+    instead_of = {
+        name: _masked(link, secrets, depth - 1) if depth else None for name, link in links if link is not None
+    }
+    if text == str(exc) and all(instead_of[name] is link for name, link in links if link is not None):
+        return exc
+    like = copy(exc)
+    like.args = (text,)
+    like.__traceback__ = exc.__traceback__
+    like.__cause__, like.__context__ = instead_of.get("__cause__"), instead_of.get("__context__")
+    like.__suppress_context__ = exc.__suppress_context__
+    return like

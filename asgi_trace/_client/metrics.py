@@ -1,0 +1,78 @@
+"""What the meters get to know of one send: its labels, and how many bytes went each way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.context import Context
+
+from .._otel.metrics import Metrics
+from .._semconv.http import METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE
+from .._types import Attributes, AttributeValue
+
+_LABELS = (METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE)
+
+
+class Measured:
+    """One send that a meter records: `attributes` are those of its span at the start.
+
+    `labels` grow until it ends; those it starts with are the active request's.
+    """
+
+    __slots__ = ("_active", "_metrics", "labels", "received", "sent")
+
+    def __init__(self, metrics: Metrics, attributes: Mapping[str, AttributeValue]) -> None:
+        self._metrics = metrics
+        self.labels: Attributes = {label: attributes[label] for label in _LABELS if label in attributes}
+        self._active = self.labels.copy()
+        self.sent = 0
+        self.received = 0
+
+    def started(self, context: Context, request: Any, outbound: Any) -> None:
+        """The request is about to be sent."""
+        self._metrics.started(self._active, context)
+        if not self._metrics.counts_bodies:
+            return
+        length = request.headers.get("content-length", "")
+        if length.isdigit():
+            self.sent = int(length)
+        elif isinstance(request.stream, outbound.stream_type) and not isinstance(request.stream, outbound.memory_type):
+            stream = request.stream
+            if isinstance(stream, outbound.body_type) and isinstance(stream._watcher, _Upload):
+                stream = stream._stream  # an earlier send put this one around it
+            request.stream = outbound.body_type(stream, _Upload(self))
+
+    def arrived(self, response: Any) -> None:
+        """The response came with its whole body."""
+        if self._metrics.counts_bodies:
+            length = response.headers.get("content-length", "")
+            self.received = int(length) if length.isdigit() else len(response.content)
+
+    def finished(self, context: Context, nanoseconds: int) -> None:
+        """The send has ended, after as long as its span."""
+        self._metrics.finished(self._active, self.labels, context, nanoseconds, self.sent, self.received)
+
+
+class _Upload:
+    """Is told of a request's body what a `Call` is told of the response's."""
+
+    __slots__ = ("_measured",)
+
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
+
+    def read(self, size: int) -> None:
+        self._measured.sent += size
+
+    def failed(self, exc: BaseException) -> None:
+        """The transport raises it, too."""
+
+    def finished(self) -> None:
+        """The response has yet to come."""
+
+    def closed(self) -> None:
+        """Nobody reads it."""
+
+    def dropped(self) -> None:
+        """Nobody has to be told."""

@@ -1,0 +1,296 @@
+"""The transports and bodies that httpx and httpx2 have in common, sync and async: they await, `_outbound` decides.
+
+A library's own module fills in its classes. Bytes, exceptions and the response object pass through as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+
+from .call import IN_USE
+from .proxies import environment_proxies
+from .start import Outbound
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import Span, TracerProvider
+    from typing_extensions import Self
+
+TransportT = TypeVar("TransportT")
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+class Traced(Generic[TransportT, RequestT, ResponseT]):
+    """A transport around another one: options, and how a client gets it."""
+
+    _handler: ClassVar[str]
+    _network: ClassVar[Any]
+    _stream_type: ClassVar[type]
+    _memory_type: ClassVar[type]
+    _body_type: ClassVar[type]
+    _no_proxy_wildcards: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        transport: TransportT | None = None,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        propagator: TextMapPropagator | None = None,
+        propagate_to: str | Iterable[str] | Callable[[Any], bool] | None = None,
+        redact: str | Iterable[str] | Callable[[str, str], str] = (),
+        capture_request_headers: str | Iterable[str] = (),
+        capture_response_headers: str | Iterable[str] = (),
+        on_request: Callable[[Span, RequestT], object] | None = None,
+        on_response: Callable[[Span, RequestT, ResponseT], object] | None = None,
+        exclude: str | Iterable[str] | Callable[[RequestT], bool] = (),
+        metrics: str | Iterable[str] = ("http.client.request.duration",),
+    ) -> None:
+        """`transport` is the one further in, which does the work: any of the library's or of your own.
+
+        None builds the library's default. Everything else is keyword-only:
+
+        - `tracer_provider`, `meter_provider`, `propagator`: None is the global one, looked up when used.
+        - `propagate_to`: where trace context and baggage may be sent: host patterns (`"*.internal"`, `"api.test:8443"`)
+          or a callable of the URL; None is everywhere. The span is made in any case.
+        - `redact`: names of query keys and headers whose values are masked beside the standard ones, or a callable
+          `(name, value) -> str` that is the whole rule.
+        - `capture_request_headers`, `capture_response_headers`: names of headers to record.
+        - `on_request(span, request)`, `on_response(span, request, response)`: plain functions, for recorded spans only.
+        - `exclude`: regular expressions searched in the URL, or a callable of the request. Those make no span and no
+          metric; the caller's own context is still sent.
+        - `metrics`: the instruments to record, by their convention names.
+
+        Raises TypeError or ValueError for a wrong argument, with what to write instead.
+        """
+        if transport is not None and (isinstance(transport, type) or not hasattr(transport, self._handler)):
+            raise TypeError(
+                f"transport: {transport!r} has no {self._handler}(); "
+                f"write an instance, like {type(self).__name__}({self._network.__name__}())"
+            )
+        self._outbound = Outbound(
+            stream_type=self._stream_type,
+            memory_type=self._memory_type,
+            body_type=self._body_type,
+            network=transport is None or isinstance(transport, self._network),
+            innermost=transport is None or _package(type(transport)) == _package(self._network),
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            propagator=propagator,
+            propagate_to=propagate_to,
+            redact=redact,
+            capture_request_headers=capture_request_headers,
+            capture_response_headers=capture_response_headers,
+            on_request=on_request,
+            on_response=on_response,
+            exclude=exclude,
+            metrics=metrics,
+        )
+        self._transport: Any = self._network() if transport is None else transport
+
+    @classmethod
+    def for_client(
+        cls,
+        *,
+        transport: TransportT | None = None,
+        mounts: Mapping[str, TransportT | None] | None = None,
+        proxy: Any = None,
+        trust_env: bool = True,
+        verify: Any = True,
+        cert: Any = None,
+        http1: bool = True,
+        http2: bool = False,
+        limits: Any = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """`transport` and `mounts` of a client that is traced wherever it goes: `Client(**Transport.for_client())`.
+
+        A client that is handed a transport no longer looks at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. Here
+        they count, as in a client that builds its own; so do `mounts`, `proxy`, `trust_env`, `verify`, `cert`, `http1`,
+        `http2` and `limits`, with the client's own meanings. `options` are the transport's own and apply to all of
+        them. What is traced already, and a mount that is None, stay as they are.
+        """
+        network = {"verify": verify, "cert": cert, "trust_env": trust_env, "http1": http1, "http2": http2}
+        if limits is not None:
+            network["limits"] = limits
+
+        def traced(inner: TransportT) -> TransportT:
+            return inner if isinstance(inner, Traced) else cast("TransportT", cls(inner, **options))
+
+        proxies: dict[str, Any] = environment_proxies(cls._no_proxy_wildcards) if trust_env else {}
+        if proxy is not None:
+            proxies = {"all://": proxy}
+        routes: dict[str, TransportT | None] = {
+            pattern: None if via is None else traced(cls._network(proxy=via, **network))
+            for pattern, via in proxies.items()
+        }
+        for pattern, mount in (mounts or {}).items():
+            routes[pattern] = None if mount is None else traced(mount)
+        main = cls._network(**network) if transport is None else transport
+        return {"transport": traced(main), "mounts": routes}
+
+
+class SyncTraced(Traced[TransportT, RequestT, ResponseT]):
+    """The transport of a `Client`."""
+
+    _handler = "handle_request"
+
+    def handle_request(self, request: RequestT) -> ResponseT:
+        """Send `request` through the transport further in, with our context in its headers."""
+        call = self._outbound.open(request)
+        if call is IN_USE:
+            request = self._outbound.beside(request)
+            call = self._outbound.open(request)
+        response: ResponseT
+        if call is None:
+            response = self._transport.handle_request(request)
+            return response
+        try:
+            response = self._transport.handle_request(request)
+        except BaseException as exc:
+            call.failed(exc, request)
+            raise
+        call.started(request, response)
+        return response
+
+    def __enter__(self) -> Self:
+        self._transport.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._transport.__exit__(exc_type, exc_value, traceback)
+        self._outbound.drain()
+
+    def close(self) -> None:
+        """Close the transport further in."""
+        self._transport.close()
+        self._outbound.drain()
+
+
+class AsyncTraced(Traced[TransportT, RequestT, ResponseT]):
+    """The transport of an `AsyncClient`."""
+
+    _handler = "handle_async_request"
+
+    async def handle_async_request(self, request: RequestT) -> ResponseT:
+        """Send `request` through the transport further in, with our context in its headers."""
+        call = self._outbound.open(request)
+        if call is IN_USE:
+            request = self._outbound.beside(request)
+            call = self._outbound.open(request)
+        response: ResponseT
+        if call is None:
+            response = await self._transport.handle_async_request(request)
+            return response
+        try:
+            response = await self._transport.handle_async_request(request)
+        except BaseException as exc:
+            call.failed(exc, request)
+            raise
+        call.started(request, response)
+        return response
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._transport.__aexit__(exc_type, exc_value, traceback)
+        self._outbound.drain()
+
+    async def aclose(self) -> None:
+        """Close the transport further in."""
+        await self._transport.aclose()
+        self._outbound.drain()
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+class Body:
+    """The bytes of another stream, unchanged; tells `watcher` how far they got."""
+
+    def __init__(self, stream: Any, watcher: Any) -> None:
+        self._stream = stream
+        self._watcher = watcher
+
+    def __iter__(self) -> Iterator[bytes]:
+        watcher = self._watcher
+        stream = iter(self._stream)
+        try:
+            for chunk in stream:
+                watcher.read(len(chunk))
+                yield chunk
+        except GeneratorExit:  # the reader has stopped: it will close the response, or forget it
+            if isinstance(stream, GeneratorType):
+                stream.close()
+            raise
+        except BaseException as exc:
+            watcher.failed(exc)
+            raise
+        watcher.finished()
+
+    def close(self) -> None:
+        """Close the stream, read or not."""
+        try:
+            self._stream.close()
+        except BaseException as exc:
+            self._watcher.failed(exc)
+            raise
+        self._watcher.closed()
+
+    def __del__(self) -> None:
+        self._watcher.dropped()
+
+
+class AsyncBody:
+    """The bytes of another stream, unchanged; tells `watcher` how far they got."""
+
+    def __init__(self, stream: Any, watcher: Any) -> None:
+        self._stream = stream
+        self._watcher = watcher
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        watcher = self._watcher
+        stream = self._stream.__aiter__()
+        try:
+            async for chunk in stream:
+                watcher.read(len(chunk))
+                yield chunk
+        except GeneratorExit:  # the reader has stopped: it will close the response, or forget it
+            if isinstance(stream, AsyncGeneratorType):
+                await stream.aclose()
+            raise
+        except BaseException as exc:
+            watcher.failed(exc)
+            raise
+        watcher.finished()
+
+    async def aclose(self) -> None:
+        """Close the stream, read or not."""
+        try:
+            await self._stream.aclose()
+        except BaseException as exc:
+            self._watcher.failed(exc)
+            raise
+        self._watcher.closed()
+
+    def __del__(self) -> None:
+        self._watcher.dropped()

@@ -1,0 +1,251 @@
+"""`configure()`: the SDK, an OTLP/gRPC exporter and OpenTelemetry's globals, set up in one call.
+
+The only module of this package with global state: which configuration this process has, OpenTelemetry's global
+providers, an `atexit` function and, where nobody else wants it, SIGTERM. `_settings` and `_collector` read arguments
+and environment, `_providers` builds what they say, `_exporter` sends and `_stopping` ends it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from opentelemetry import metrics as metrics_api
+from opentelemetry import trace as trace_api
+
+from .._guard import logger
+from .environment import Environment, argument, type_names, whole_number
+
+__all__ = ["Tracing", "configure"]
+
+
+@contextmanager
+def _sdk_can_be_imported() -> Iterator[None]:
+    # The SDK reads this variable while it is imported, and a wrong value makes the import fail.
+    name = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"
+    value = os.environ.get(name, "")
+    try:
+        whole_number(value.strip() or "0", 0)
+        wrong = False
+    except ValueError:
+        wrong = "opentelemetry.sdk.trace" not in sys.modules
+    if wrong:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        if wrong:
+            os.environ[name] = value
+
+
+try:
+    with _sdk_can_be_imported():
+        from opentelemetry.sdk.metrics.export import MetricReader
+        from opentelemetry.sdk.trace import SpanProcessor
+        from opentelemetry.sdk.trace.export import SpanExporter
+        from opentelemetry.sdk.trace.sampling import Sampler
+
+        from . import sdk_settings
+        from .collector import CollectorArguments
+        from .providers import Tracing, build
+        from .resource import resource_attributes as all_attributes
+        from .shutdown import before_sigterm
+except ImportError as exc:  # pragma: no cover
+    raise ImportError("configure() needs the SDK and gRPC: pip install 'asgi-trace[otlp]'") from exc
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of `configure()`: where it stands in the source."""
+
+    file: str
+    line: int
+    function: str
+    module: str
+
+    @classmethod
+    def of(cls, frame: FrameType) -> _Call:
+        code = frame.f_code
+        return cls(code.co_filename, frame.f_lineno, code.co_name, str(frame.f_globals.get("__name__")))
+
+    def repeats(self, other: _Call) -> bool:
+        """The same statement, in a file that Python has loaded twice: as a script, and by import."""
+        same = (self.file, self.line, self.function) == (other.file, other.line, other.function)
+        return same and self.function == "<module>" and self.module != other.module
+
+
+_lock = threading.Lock()
+_configured: tuple[Tracing, _Call] | None = None
+
+
+def configure(
+    service_name: str | None = None,
+    *,
+    resource_attributes: Mapping[str, Any] | None = None,
+    sampler: str | float | Sampler | None = None,
+    exporter: str | SpanExporter | Sequence[str | SpanExporter] | None = None,
+    endpoint: str | None = None,
+    insecure: bool | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    compression: str | None = None,
+    certificate: str | os.PathLike[str] | None = None,
+    client_key: str | os.PathLike[str] | None = None,
+    client_certificate: str | os.PathLike[str] | None = None,
+    schedule_delay_millis: float | None = None,
+    max_queue_size: int | None = None,
+    max_export_batch_size: int | None = None,
+    span_processors: Sequence[SpanProcessor] = (),
+    metrics: bool | str | MetricReader | Sequence[str | MetricReader] = False,
+    flush_on_sigterm: bool = True,
+) -> Tracing:
+    """Set up OpenTelemetry for this process: SDK, OTLP/gRPC exporter, global providers. Once per process.
+
+    Every argument that is left out comes from its `OTEL_*` variable, and from OpenTelemetry's default after that.
+    Nothing here waits for a collector, and neither does a request; the end of the process waits at most 5 seconds.
+
+    Args:
+        service_name: the name of this service (`OTEL_SERVICE_NAME`).
+        resource_attributes: more about it, like `{"deployment.environment.name": "staging"}`; they are added to
+            those of `OTEL_RESOURCE_ATTRIBUTES`.
+        sampler: a ratio of the traces that start here (0.1 is one in ten; a caller's decision is followed), one of
+            OpenTelemetry's names like "parentbased_traceidratio" (its ratio is `OTEL_TRACES_SAMPLER_ARG`) or a
+            Sampler.
+        exporter: "otlp", "console", "none", a SpanExporter, or several of them.
+        endpoint: the collector: "http://collector:4317" (plain text), "https://collector:4317" (TLS), "collector:4317"
+            (TLS unless `insecure`) or any other target of gRPC, like "unix:/run/otel.sock".
+        insecure: True is plain text, False is TLS, for an `endpoint` that does not say; beats the scheme of an endpoint
+            that the environment names.
+        headers: sent with every export.
+        timeout: seconds for one export with all its retries.
+        compression: "gzip" or "none".
+        certificate, client_key, client_certificate: paths of PEM files for TLS; beside plain text they are an error.
+        schedule_delay_millis, max_queue_size, max_export_batch_size: of the batch processor.
+        span_processors: more SpanProcessors; they see each span before the exporters do.
+        metrics: True to export metrics like spans (`OTEL_METRICS_EXPORTER`), or what to do instead: names as in
+            `exporter`, a MetricReader such as `PrometheusMetricReader()`, or several of them.
+        flush_on_sigterm: send what is queued when SIGTERM ends the process by its default action; a handler that
+            anybody else has set is left alone.
+
+    Raises:
+        ValueError, TypeError: an argument that cannot be meant; the message says what to write. A wrong variable is
+            a warning of the logger `asgi_trace`.
+        ImportError: the extra `otlp` is missing.
+        RuntimeError: this process has been configured already, by this function or by another library.
+    """
+    global _configured
+    call = _Call.of(sys._getframe(1))
+    with _lock:
+        if _configured is not None:
+            tracing, first = _configured
+            if call.repeats(first):
+                return tracing
+            raise RuntimeError(_once(first))
+        _check_globals()
+        environment = Environment(os.environ)
+        tracing = build(
+            environment,
+            resource_attributes=all_attributes(service_name, resource_attributes, environment),
+            sampler=sdk_settings.sampler(sampler, environment),
+            exporters=_chosen("exporter", exporter, SpanExporter, environment, "OTEL_TRACES_EXPORTER"),
+            collector_arguments=CollectorArguments.checked(
+                endpoint=endpoint,
+                insecure=insecure,
+                headers=headers,
+                timeout=timeout,
+                compression=compression,
+                certificate=certificate,
+                client_key=client_key,
+                client_certificate=client_certificate,
+            ),
+            batching=sdk_settings.batching(schedule_delay_millis, max_queue_size, max_export_batch_size, environment),
+            span_processors=_all_are(SpanProcessor, "span_processors", span_processors),
+            readers=_readers(metrics, environment),
+        )
+        level = sdk_settings.log_level(environment)
+        for problem in environment.problems.values():
+            logger.warning(problem)
+        _set_globals(tracing)
+        _configured = tracing, call
+    if level is not None:
+        _set_log_level(level)
+    atexit.register(tracing.shutdown)
+    if flush_on_sigterm and tracing.enabled:
+        before_sigterm(tracing.shutdown)
+    return tracing
+
+
+def _once(first: _Call) -> str:
+    return (
+        f"configure() has been called already, in {first.file}, line {first.line}, and works once per process, also "
+        "after shutdown(): keep what it returned, or call it in a module of its own that the others import"
+    )
+
+
+def _check_globals() -> None:
+    # A provider that OTEL_PYTHON_TRACER_PROVIDER names would be built by asking for it: then ours is simply the first.
+    if "OTEL_PYTHON_TRACER_PROVIDER" in os.environ:
+        return
+    provider = trace_api.get_tracer_provider()
+    if not isinstance(provider, trace_api.ProxyTracerProvider):
+        raise RuntimeError(_taken("tracer", provider))
+
+
+def _taken(kind: str, provider: object) -> str:
+    where = f"{type(provider).__module__}.{type(provider).__qualname__}"
+    return (
+        f"a global {kind} provider ({where}) is set already, and OpenTelemetry keeps the first: leave out whatever "
+        f"sets it (set_{kind}_provider(), opentelemetry-instrument...), or leave out configure(), without which "
+        "TraceMiddleware and the transports use that provider"
+    )
+
+
+def _set_globals(tracing: Tracing) -> None:
+    if not tracing.enabled:
+        return
+    if tracing.meter_provider is not None:
+        metrics_api.set_meter_provider(tracing.meter_provider)
+        if (provider := metrics_api.get_meter_provider()) is not tracing.meter_provider:
+            tracing.shutdown(0)
+            raise RuntimeError(_taken("meter", provider))
+    trace_api.set_tracer_provider(tracing.tracer_provider)
+    if (tracer_provider := trace_api.get_tracer_provider()) is not tracing.tracer_provider:
+        tracing.shutdown(0)
+        raise RuntimeError(_taken("tracer", tracer_provider))
+
+
+def _set_log_level(level: int) -> None:
+    for name in ("asgi_trace", "opentelemetry"):
+        if logging.getLogger(name).level == logging.NOTSET:  # somebody's own choice stays
+            logging.getLogger(name).setLevel(level)
+
+
+def _readers(
+    metrics: bool | str | MetricReader | Sequence[str | MetricReader], environment: Environment
+) -> Sequence[str | MetricReader] | None:
+    if metrics is False:
+        return None
+    return _chosen("metrics", None if metrics is True else metrics, MetricReader, environment, "OTEL_METRICS_EXPORTER")
+
+
+def _chosen(name: str, value: Any, kind: type, environment: Environment, variable: str) -> list[Any]:
+    if value is None:
+        return list(sdk_settings.exporters_from(environment, variable))
+    items: list[Any] = []
+    for item in [value] if isinstance(value, (str, kind)) else list(_all_are((str, kind), name, value)):
+        items += argument(name, sdk_settings.exporters, item) if isinstance(item, str) else [item]
+    return items
+
+
+def _all_are(kinds: type | tuple[type, ...], name: str, values: Any) -> Sequence[Any]:
+    if not isinstance(values, Sequence) or not all(isinstance(value, kinds) for value in values):
+        raise TypeError(f"{name} must be a list of {type_names(kinds)}, not {values!r}")
+    return values

@@ -1,0 +1,1 @@
+"""OTLP out: how telemetry leaves the process."""

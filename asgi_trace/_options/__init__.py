@@ -1,0 +1,1 @@
+"""The options that the middleware and the transports share, checked and parsed once, at construction."""

@@ -1,0 +1,70 @@
+"""Checks of options: what cannot be meant raises at construction, with the option's name and with what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from inspect import Parameter, iscoroutinefunction, signature
+from typing import Any
+
+from .._types import ASGIApp, Receive, Scope, Send
+
+
+def texts(option: str, value: str | Iterable[str], advice: str) -> tuple[str, ...]:
+    """One text or several. Raises TypeError for anything else."""
+    items = (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+    for item in items:
+        if not isinstance(item, str):
+            raise TypeError(f"{option}: {item!r} is no text; write {advice}, or () for none")
+    return items
+
+
+def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
+    """An option with few words. Raises ValueError for any other."""
+    if value not in choices:
+        raise ValueError(f"{option}: {value!r} is unknown; write one of {', '.join(map(repr, choices))}")
+    return value
+
+
+def plain_function(option: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is not awaited. Raises TypeError for a coroutine function, whose answer would always be true."""
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        raise TypeError(f"{option}: {function!r} is a coroutine function; write a plain `def`, it is not awaited")
+    return function
+
+
+def hook(option: str, function: Callable[..., object] | None) -> Callable[..., object] | None:
+    """A plain function or None. Raises TypeError for anything else."""
+    if function is None:
+        return None
+    if not callable(function):
+        raise TypeError(f"{option}: {function!r} cannot be called; write a function")
+    return plain_function(option, function)
+
+
+def provider(option: str, value: Any, method: str) -> None:
+    """A provider or None. Raises TypeError for what cannot do what providers are for."""
+    if value is not None and not callable(getattr(value, method, None)):
+        raise TypeError(f"{option}: {value!r} has no {method}(); write a provider, or None for the global one")
+
+
+def application(app: Any) -> ASGIApp:
+    """An ASGI application, those of version 2 (`app(scope)(receive, send)`) included. Raises TypeError for none."""
+    if not callable(app):
+        raise TypeError(f"app: {app!r} cannot be called; write an ASGI application")
+    return _of_version_2(app) if _takes_only_a_scope(app) else app
+
+
+def _takes_only_a_scope(app: Any) -> bool:
+    try:
+        parameters = signature(app).parameters.values()
+    except (TypeError, ValueError):  # not written in Python
+        return False
+    required = [p for p in parameters if p.default is Parameter.empty and p.kind is not Parameter.VAR_KEYWORD]
+    return len(required) == 1 and required[0].kind is not Parameter.VAR_POSITIONAL
+
+
+def _of_version_2(app: Any) -> ASGIApp:
+    async def version_3(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope)(receive, send)
+
+    return version_3

@@ -1,0 +1,1 @@
+"""How this package talks to OpenTelemetry's API: context, tracers, instruments, exceptions."""

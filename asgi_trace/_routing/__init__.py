@@ -1,0 +1,1 @@
+"""From an ASGI scope to the template of the route that matched it (`http.route`)."""

@@ -1,0 +1,164 @@
+"""A batch of spans as the bytes of an OTLP `ExportTraceServiceRequest`, without protobuf messages in between.
+
+The bytes are those of the official encoder, for spans of any SDK. Whatever is not known here, and whatever the official
+encoder complains about, goes to the official encoder, the whole batch at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from struct import Struct
+from types import MappingProxyType
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+
+from .attribute_cache import Memo
+from .attributes import Attributes
+from .protobuf import Unknown, attributes, count, fixed64, sized, text, varint
+
+_times = Struct("<cQcQ").pack
+_KINDS = {id(kind): b"\x30" + varint(kind.value + 1) for kind in SpanKind}
+"""By identity: hashing a member of an enumeration would cost more than anything else here."""
+_LOCAL_PARENT, _REMOTE_PARENT = ((flags << 8).to_bytes(4, "little") for flags in (1, 3))
+_NOTHING: tuple[object, ...] = ()
+
+Encode = Callable[[Sequence[ReadableSpan]], bytes]
+Scopes = dict["InstrumentationScope | None", list[bytes]]
+
+
+def official(spans: Sequence[ReadableSpan]) -> bytes:
+    """The bytes by the official encoder."""
+    encoded: bytes = encode_spans(spans).SerializeToString()
+    return encoded
+
+
+class Encoder:
+    """Encodes batches, and remembers attributes from one to the next."""
+
+    def __init__(self) -> None:
+        self._memo = Memo()
+
+    def __call__(self, spans: Sequence[ReadableSpan]) -> bytes:
+        """The bytes of a batch. Raises what the official encoder raises."""
+        try:
+            return self.encode(spans)
+        except Exception:
+            return official(spans)
+
+    def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
+        """The bytes of a batch. Raises anything where it has to be left to the official encoder."""
+        # Equal resources and scopes belong together, but hashing a resource is slow: once for each object.
+        grouped: dict[Resource, Scopes] = {}
+        known: dict[tuple[int, int], tuple[list[bytes], object, object]] = {}
+        for span in spans:
+            resource, scope = span.resource, span.instrumentation_scope
+            found = known.get((id(resource), id(scope)))
+            if found is None:
+                group = grouped.setdefault(resource, {}).setdefault(scope or None, [])
+                found = known[id(resource), id(scope)] = group, resource, scope  # keeps both, so that ids stay theirs
+            found[0].append(sized(b"\x12", b"".join(self._span(span))))
+        return b"".join([sized(b"\x0a", _resource_spans(*each)) for each in grouped.items()])
+
+    def _span(self, span: ReadableSpan) -> list[bytes]:
+        context: Any = span.get_span_context()
+        parent: Any = span.parent
+        trace_state = context.trace_state
+        start, end = span.start_time, span.end_time
+        status = span.status
+        parts = [
+            b"\x0a\x10",
+            context.trace_id.to_bytes(16, "big"),
+            b"\x12\x08",
+            context.span_id.to_bytes(8, "big"),
+            text(b"\x1a", ",".join([f"{key}={value}" for key, value in trace_state.items()])) if trace_state else b"",
+            b"\x22\x08" + parent.span_id.to_bytes(8, "big") if parent else b"",
+            text(b"\x2a", span.name),
+            _KINDS[id(span.kind)],
+        ]
+        if type(start) is int and type(end) is int and start and end:
+            parts.append(_times(b"\x39", start, b"\x41", end))
+        else:
+            parts += [fixed64(b"\x39", start), fixed64(b"\x41", end)]
+        own: Any = span._attributes if type(span) is ReadableSpan else None
+        if type(own) is Attributes:  # ours: no need to go through three classes
+            self._memo.extend(parts, own._dict.items())
+            dropped = own.dropped
+        else:
+            self._memo.extend(parts, _items(span))
+            dropped = span.dropped_attributes
+        if dropped:
+            parts.append(count(b"\x50", dropped))
+        if own is None or span._events is not _NOTHING or span._links is not _NOTHING:
+            parts += _events_and_links(span)
+        if status is not None:
+            parts.append(_status(status))
+        parts += [b"\x85\x01", _REMOTE_PARENT if parent and parent.is_remote else _LOCAL_PARENT]
+        return parts
+
+
+def _items(span: ReadableSpan) -> Iterable[tuple[str, Any]]:
+    given: Any = span.attributes
+    if type(given) is MappingProxyType:
+        return given.copy().items()
+    return given.items() if given else ()
+
+
+def _events_and_links(span: ReadableSpan) -> list[bytes]:
+    return [
+        *(sized(b"\x5a", _event(event)) for event in span.events or ()),
+        count(b"\x60", span.dropped_events),
+        *(sized(b"\x6a", _link(link)) for link in span.links or ()),
+        count(b"\x70", span.dropped_links),
+    ]
+
+
+def _event(event: Event) -> bytes:
+    return (
+        fixed64(b"\x09", event.timestamp)
+        + text(b"\x12", event.name)
+        + attributes(b"\x1a", event.attributes)
+        + count(b"\x20", event.dropped_attributes)
+    )
+
+
+def _link(link: Link) -> bytes:
+    context = link.context
+    return b"".join(
+        [
+            b"\x0a\x10",
+            context.trace_id.to_bytes(16, "big"),
+            b"\x12\x08",
+            context.span_id.to_bytes(8, "big"),
+            attributes(b"\x22", link.attributes),
+            count(b"\x28", link.dropped_attributes),
+            b"\x35",
+            _REMOTE_PARENT if context and context.is_remote else _LOCAL_PARENT,
+        ]
+    )
+
+
+def _status(status: Status) -> bytes:
+    code, description = status.status_code, status.description
+    if code is StatusCode.UNSET and not description:
+        return b"\x7a\x00"
+    if type(code) is not StatusCode:
+        raise Unknown
+    return sized(b"\x7a", text(b"\x12", description) + count(b"\x18", code.value))
+
+
+def _resource_spans(resource: Resource, scopes: Scopes) -> bytes:
+    inside = [sized(b"\x12", _scope_spans(*each)) for each in scopes.items()]
+    described = sized(b"\x0a", attributes(b"\x0a", resource.attributes))
+    return described + b"".join(inside) + text(b"\x1a", resource.schema_url)
+
+
+def _scope_spans(scope: InstrumentationScope | None, spans: list[bytes]) -> bytes:
+    if scope is None:
+        return b"\x0a\x00" + b"".join(spans)
+    described = text(b"\x0a", scope.name) + text(b"\x12", scope.version) + attributes(b"\x1a", scope.attributes)
+    return sized(b"\x0a", described) + b"".join(spans) + text(b"\x1a", scope.schema_url)

@@ -1,0 +1,1 @@
+"""OpenTelemetry's semantic conventions for HTTP: names, and the values of a scope or a request as attributes."""

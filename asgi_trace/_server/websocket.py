@@ -1,0 +1,188 @@
+"""One WebSocket: its handshake, its messages by number, its close, and what they mean for the span.
+
+No convention covers WebSockets. The span is a `GET` whose status code is the handshake's answer: 101, 403 for a
+refusal, or that of the denial response. A client that closes, in whatever words, is no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from time import time_ns
+
+from .._semconv.http import CANCELLED, INCOMPLETE_RESPONSE, error_type, is_cancellation
+from .._types import Attributes, Message
+from .exchange import CLIENT_DISCONNECTED, Exchange, came_from, coroutine_function, is_disconnect
+
+CLOSE_CODE = "asgi_trace.websocket.close_code"
+MESSAGES_RECEIVED = "asgi_trace.websocket.messages_received"
+MESSAGES_SENT = "asgi_trace.websocket.messages_sent"
+
+_DENIALS = frozenset({"websocket.http.response.start", "http.response.start"})
+_DENIAL_BODIES = frozenset({"websocket.http.response.body", "http.response.body"})
+_NO_STATUS = 1005  # RFC 6455 7.1.5: a close frame without a code
+_ABNORMAL = 1006  # RFC 6455 7.1.5: no close frame at all
+_INTERNAL_ERROR = 1011  # RFC 6455 7.4.1: what a server closes with when it failed
+_NORMAL = 1000  # RFC 6455 7.4.1; what some frameworks close with all the same when they failed
+
+
+class Socket(Exchange):
+    """A WebSocket in progress. `receive` and `send` are what the application gets."""
+
+    __slots__ = ("__dict__",)
+
+    received = 0
+    sent = 0
+    accepted = False
+    close_code: int | None = None
+    failure: str | None = None
+    answer: int | None = None  # the code that the application closed with
+
+    async def receive(self) -> Message:
+        """The server's `receive`; counts messages and notices the close."""
+        source = self.source  # as in Request.send
+        message = await source()
+        try:
+            kind = message["type"]
+            if kind == "websocket.receive":
+                self.received += 1
+            elif kind == "websocket.disconnect":
+                self._closed(message.get("code") or _NO_STATUS)
+        except Exception:
+            self.inbound.guard.report("following a socket")
+        return message
+
+    @coroutine_function
+    def send(self, message: Message) -> Awaitable[None]:
+        """The server's `send`; counts messages and notices handshake and close."""
+        try:
+            if message["type"] == "websocket.send":
+                self.sent += 1
+            elif not self.ended:
+                return self._turn(message)
+        except Exception:
+            self.inbound.guard.report("following a socket")
+        return self.forward(message)
+
+    def _turn(self, message: Message) -> Awaitable[None]:
+        """A message that opens, refuses or closes."""
+        kind = message["type"]
+        answers = over = False
+        if kind == "websocket.accept":
+            self.accepted = answers = over = True
+            self.status = 101
+            message = self._answered(message)
+        elif kind == "websocket.close":
+            self.answer = message.get("code", _NORMAL)
+            if self.accepted:
+                self._closed(self.answer)
+                if self.close_code == _INTERNAL_ERROR:
+                    self.failure = str(_INTERNAL_ERROR)
+            else:
+                self._refused(403)
+                answers = over = True
+        elif kind in _DENIALS:
+            self._refused(+message["status"])  # a plain int, also where it is one of `http.HTTPStatus`
+            message = self._answered(message)
+            answers = True
+        elif kind in _DENIAL_BODIES and not message.get("more_body"):
+            self.end_time = time_ns()
+            over = True
+        over = over and self.inbound.handshake_only
+        return self._shake(message, over) if answers or over else self.forward(message)
+
+    def _answered(self, message: Message) -> Message:
+        return self.inbound.respond(self, message) if self.inbound.watches_response else message
+
+    async def _shake(self, message: Message, over: bool) -> None:
+        """Send a message of the handshake. `over`: the last one, of a span that covers no more than that."""
+        if over:
+            self.end_time = self.end_time or time_ns()
+        forward = self.forward
+        try:
+            await forward(message)
+        except OSError:  # the client has left, so this answer was none
+            self.status, self.accepted, self.answer, self.failure = 0, False, None, None
+            self._closed(_ABNORMAL)
+            raise
+        if not over:
+            return
+        try:
+            self.end(*self._outcome())
+        except Exception:
+            self.inbound.guard.report("ending a handshake")
+
+    def _refused(self, status: int) -> None:
+        self.status = status
+        self.end_time = time_ns()
+        if status >= 500:
+            self.failure = str(status)
+
+    def _closed(self, code: int) -> None:
+        """The first close counts: what follows is the other side's echo of it."""
+        if self.close_code is None:
+            self.close_code = int(code) if isinstance(code, int) else _NO_STATUS  # servers give members of enums, too
+            self.end_time = self.end_time or time_ns()
+
+    def _outcome(self) -> tuple[str | None, BaseException | None]:
+        """Error type and exception, if it failed: a reported exception counts unless the answer blames the client."""
+        if self.answer is not None:
+            blames_client = _blames_client(self.answer)
+        else:
+            blames_client = not self.accepted and 0 < self.status < 500
+        error, exc = self.explained(self.failure or (None if blames_client else ""))
+        return error or None, exc
+
+    def _described(self) -> Attributes:
+        attributes: Attributes = {}
+        if self.accepted:
+            attributes[MESSAGES_RECEIVED] = self.received
+            attributes[MESSAGES_SENT] = self.sent
+            if self.close_code is not None:
+                attributes[CLOSE_CODE] = self.close_code
+        return attributes
+
+    def returned(self) -> bool:
+        """The application returned. False: it left the handshake to the server to answer."""
+        if self.ended:
+            return True
+        attributes = self._described()
+        if not self.status and self.close_code is not None:
+            attributes[CLIENT_DISCONNECTED] = True
+        elif not self.status:
+            self.status = 500  # what ASGI servers answer when the handshake was not
+            self.failure = INCOMPLETE_RESPONSE
+        self.end(*self._outcome(), attributes)
+        return self.failure != INCOMPLETE_RESPONSE
+
+    def failed(self, exc: BaseException) -> None:
+        """The application raised."""
+        if self.ended:
+            self.background(exc)
+            return
+        gone = is_disconnect(exc, self.forward) or came_from(exc, self.forward) is not None
+        if gone and self.close_code is None:
+            self._closed(getattr(exc, "code", None) or _ABNORMAL)
+        attributes = self._described()
+        if not self.status and self.close_code is not None:
+            attributes[CLIENT_DISCONNECTED] = True
+        if gone:
+            self.end(*self._outcome(), attributes)
+        elif is_cancellation(exc):
+            if self.close_code is None:
+                attributes[CANCELLED] = True
+                self.failure = error_type(exc)
+            self.end(self.failure, None, attributes)
+        else:
+            if not self.status and self.close_code is None:
+                self.status = 500
+            self.end(error_type(exc), exc, attributes)
+
+
+def _blames_client(code: int) -> bool:
+    """Does an application that closes with this code say that the client is at fault?
+
+    Falcon makes it of an HTTP status by adding 3000, Litestar by adding 4000.
+    """
+    if code >= 3000:
+        return not 500 <= code % 1000 <= 599
+    return code not in (_NORMAL, _INTERNAL_ERROR)

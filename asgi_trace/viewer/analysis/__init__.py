@@ -1,0 +1,1 @@
+"""What a trace says: its tree, its failures, their cause, and the figures of each route. Pure functions."""

@@ -1,0 +1,1 @@
+"""`configure()` and its variables."""

@@ -1,0 +1,1 @@
+"""Ids in log records: the standard library, structlog, loguru, access lines."""

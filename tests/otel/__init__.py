@@ -1,0 +1,1 @@
+"""How the package talks to OpenTelemetry's API."""

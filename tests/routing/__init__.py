@@ -1,0 +1,1 @@
+"""From a scope to a route."""

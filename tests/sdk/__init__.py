@@ -1,0 +1,1 @@
+"""The drop-ins for the SDK's spans and encoder."""

@@ -1,0 +1,237 @@
+"""An SDK that is not as our spans expect: its own spans are used, and nobody is harmed."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.sdk import trace as official
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, SamplingResult, StaticSampler
+from opentelemetry.trace import NonRecordingSpan, SpanContext
+
+from asgi_trace import _sdk as sdk
+from asgi_trace._configuration.collector import CollectorArguments
+from asgi_trace._configuration.environment import Environment
+from asgi_trace._configuration.providers import build
+from asgi_trace._sdk import encoder_check, sampler_thresholds, span_check
+from asgi_trace._sdk import tracer as drop_in
+from asgi_trace._sdk.encoder import official as official_bytes
+
+from ..support.otlp_receiver import Receiver
+from ..support.sdk import Stage
+
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """What is known of the real SDK is not what a test makes of it."""
+    span_check.are_twins.cache_clear()
+    encoder_check._same_bytes.cache_clear()
+    yield
+    span_check.are_twins.cache_clear()
+    encoder_check._same_bytes.cache_clear()
+
+
+def after(function: Callable[..., Any], change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """`function`, with something done to `self` and its result."""
+
+    def changed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return change(self, function(self, *args, **kwargs))
+
+    return changed
+
+
+def another_field(patch: Patch) -> None:
+    """The SDK's spans hold one thing more."""
+    patch.setattr(official.Span, "__init__", after(official.Span.__init__, lambda self, _: setattr(self, "_more", 1)))
+
+
+def another_readable_field(patch: Patch) -> None:
+    """What an exporter gets holds one thing more."""
+    init = official.ReadableSpan.__init__
+    patch.setattr(official.ReadableSpan, "__init__", after(init, lambda self, _: setattr(self, "_more", 1)))
+
+
+def another_cleaning(patch: Patch) -> None:
+    """Text that was kept as it is, is changed."""
+
+    def lower(self: Any, _: Any) -> None:
+        self._dict = {key: f"{value} cleaned" for key, value in self._dict.items()}
+
+    patch.setattr(BoundedAttributes, "__init__", after(BoundedAttributes.__init__, lower))
+
+
+def a_snapshot_of_another_kind(patch: Patch) -> None:
+    """A span is handed on as something else."""
+
+    class Snapshot(official.ReadableSpan):
+        pass
+
+    def made(self: Any, found: Any) -> Any:
+        found.__class__ = Snapshot
+        return found
+
+    patch.setattr(official.Span, "_readable_span", after(official.Span._readable_span, made))
+
+
+def other_questions(patch: Patch) -> None:
+    """A sampler is asked in another way."""
+    start = official.Tracer.start_span
+
+    def started(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.sampler.should_sample(parent_context=None, trace_id=1, name="a", kind=None, attributes=None)
+        return start(self, *args, **kwargs)
+
+    patch.setattr(official.Tracer, "start_span", started)
+
+
+def other_ids(patch: Patch) -> None:
+    """The span's number is asked for first."""
+    start = official.Tracer.start_span
+
+    def started(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.id_generator.generate_span_id()
+        return start(self, *args, **kwargs)
+
+    patch.setattr(official.Tracer, "start_span", started)
+
+
+def nothing_to_ask(patch: Patch) -> None:
+    """A method that is called here is gone."""
+    patch.delattr(official.Tracer, "_is_enabled")
+    patch.setattr(official.Tracer, "start_span", lambda self, name: NonRecordingSpan(SpanContext(1, 2, False)))
+
+
+STRANGE = [
+    another_field,
+    another_readable_field,
+    another_cleaning,
+    a_snapshot_of_another_kind,
+    other_questions,
+    other_ids,
+    nothing_to_ask,
+]
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=lambda strange: strange.__name__)
+def test_an_sdk_that_differs_is_left_alone(strange: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    """Its own tracer and spans do the work, as they would without us."""
+    strange(monkeypatch)
+    stage = Stage(sdk.TracerProvider)
+    assert type(stage.tracer) is official.Tracer
+    span = stage.tracer.start_span("name")
+    assert type(span) in (official._Span, NonRecordingSpan)
+    span.end()
+    assert len(stage.processor.ended) == (type(span) is official._Span)
+
+
+def test_what_the_sdk_adds_elsewhere_is_inherited(monkeypatch: Patch) -> None:
+    """A change to what is not replaced here is no difference: our spans have it at once."""
+
+    monkeypatch.setattr(official.Span, "add_event", lambda self, *args, **kwargs: self.set_attribute("event", args[0]))
+    stage = Stage(sdk.TracerProvider)
+    if not span_check.are_twins(drop_in.adopted):  # the fields of this SDK differ anyhow
+        return
+    assert type(stage.tracer) is drop_in.Tracer
+    span: Any = stage.tracer.start_span("name")
+    span.add_event("something")
+    assert dict(span.attributes) == {"event": "something"}
+
+
+def test_asking_the_sdk_is_quick_silent_and_done_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The comparison takes milliseconds, reaches no processor, sampler or meter of the service, and is not repeated."""
+    caplog.set_level("INFO")
+    began = time.perf_counter()
+    stage = Stage(sdk.TracerProvider)
+    assert time.perf_counter() - began < 1
+    for number in range(3):
+        stage.provider.get_tracer(str(number))
+    assert span_check.are_twins.cache_info().misses == 1
+    assert (stage.processor.told, stage.ids.asked, caplog.records) == ([], [], [])
+
+
+WITHOUT = """
+import {module} as module
+import opentelemetry.sdk.trace as official
+from opentelemetry.exporter.otlp.proto.common import trace_encoder
+del module.{name}
+from asgi_trace import _sdk as sdk
+provider = sdk.TracerProvider(shutdown_on_exit=False)
+with provider.get_tracer("a").start_as_current_span("name") as span:
+    span.set_attribute("a", 1)
+print(type(provider) is official.TracerProvider, type(span) is official._Span, sdk.span_encoder())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("opentelemetry.attributes", "BoundedAttributes"), ("opentelemetry.sdk.trace.sampling", "TraceIdRatioBased")],
+)
+def test_an_sdk_without_a_name_that_is_needed(module: str, name: str) -> None:
+    """Something that cannot be imported one day is no reason for a service not to start."""
+    program = WITHOUT.format(module=module, name=name)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == ["True", "True", "None"]
+
+
+# --- samplers ---
+
+
+def test_samplers_that_are_unlike_are_asked(monkeypatch: Patch) -> None:
+    """Where a standard sampler keeps its branches elsewhere, or answers otherwise, it is asked each time."""
+    known = ParentBased(ALWAYS_ON)
+    assert sampler_thresholds.thresholds(known) is not None
+    hidden = ParentBased(ALWAYS_ON)
+    del hidden._root
+    assert sampler_thresholds.thresholds(hidden) is None
+    assert sampler_thresholds.thresholds(StaticSampler(Decision.RECORD_AND_SAMPLE)) is None
+
+    def never(self: Any, *args: Any, **kwargs: Any) -> SamplingResult:
+        return SamplingResult(Decision.DROP)
+
+    monkeypatch.setattr(StaticSampler, "should_sample", never)
+    assert sampler_thresholds.thresholds(known) is None
+    stage = Stage(sdk.TracerProvider, known)
+    assert not stage.tracer.start_span("name", Context()).is_recording()
+
+
+# --- configure() ---
+
+
+@pytest.mark.parametrize("strange", [False, True])
+def test_what_configure_builds(strange: bool, monkeypatch: Patch) -> None:
+    """Its provider and the exporter's encoder are ours; spans arrive, also where the SDK's own classes do the work."""
+    if strange:
+        another_field(monkeypatch)
+        monkeypatch.setattr(encoder_check, "official", lambda spans: official_bytes(spans) + b"\x78\x00")
+    with Receiver() as receiver:
+        settings: dict[str, Any] = dict.fromkeys(inspect.signature(CollectorArguments.checked).parameters)
+        tracing = build(
+            Environment({}),
+            resource_attributes={"service.name": "built"},
+            sampler=ParentBased(ALWAYS_ON),
+            exporters=["otlp"],
+            collector_arguments=CollectorArguments.checked(**{**settings, "endpoint": receiver.endpoint}),
+            batching={},
+        )
+        with tracing:
+            tracer = tracing.tracer_provider.get_tracer("test")
+            assert type(tracing.tracer_provider) is sdk.TracerProvider
+            ours = not strange and span_check.are_twins(drop_in.adopted)
+            assert type(tracer) is (drop_in.Tracer if ours else official.Tracer)
+            with tracer.start_as_current_span("outer", attributes={"a": [1, 2], "b": "c"}) as outer:
+                outer.add_event("event", {"d": 1})
+                tracer.start_span("inner").end()
+            assert tracing.force_flush()
+        assert [span.name for span in receiver.spans] == ["inner", "outer"]
+        assert receiver.spans[0].parent_span_id == receiver.spans[1].span_id
+        assert [event.name for event in receiver.spans[1].events] == ["event"]
+        assert receiver.resources[0]["service.name"] == "built"

@@ -1,0 +1,1 @@
+"""The server side: `TraceMiddleware` and all below it."""

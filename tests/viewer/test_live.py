@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from threading import Event, Timer
+
+import pytest
+
+from asgi_trace.viewer.live import Live
+from asgi_trace.viewer.receive.store import Store
+from asgi_trace.viewer.render.progress import Progress
+from asgi_trace.viewer.render.screen import Screen
+
+from ..support.viewer import make_log, make_span
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class View:
+    """A live view whose time the test drives."""
+
+    def __init__(self, page: Path | None = None, **limits: int) -> None:
+        self.clock = Clock()
+        self.store = Store(clock=self.clock, **limits)
+        self.printed: list[str] = []
+        self.live = Live(self.store, Screen(width=80), self.printed.append, page, self.clock)
+
+    def after(self, seconds: float) -> list[str]:
+        """What is printed when so many seconds have passed."""
+        self.clock.now += seconds
+        self.printed.clear()
+        self.live.step()
+        return [text.splitlines()[1] for text in self.printed]
+
+
+def test_a_trace_is_printed_once_when_it_is_complete() -> None:
+    """Not while spans may still come, and not again."""
+    view = View()
+    view.store.add_span(make_span("child", 1, 2, parent="root"))
+    assert view.after(1.5) == []
+    view.store.add_span(make_span("root", 0, 3, kind="SERVER", status=200))
+    assert view.after(0.5) == []
+    assert view.after(0.5) == ["✓ root → 200 in 3.0 ms"]
+    assert view.after(9) == []
+
+
+def test_a_trace_that_grows_is_printed_again() -> None:
+    """A late span, or a late log line, shows the trace anew."""
+    view = View()
+    view.store.add_span(make_span("root", 0, 3))
+    assert len(view.after(1)) == 1
+    view.store.add_log(make_log("late"))
+    assert len(view.after(1)) == 1
+
+
+def test_a_trace_without_its_root_is_printed_after_a_while() -> None:
+    """Patience has an end."""
+    view = View()
+    view.store.add_span(make_span("orphan", parent="gone"))
+    assert view.after(4.9) == []
+    assert view.after(0.1) == ["✓ orphan in 10.0 ms"]
+
+
+def test_what_was_there_can_be_skipped() -> None:
+    """Only what arrives afterwards is printed."""
+    view = View()
+    view.store.add_span(make_span("old", trace_id="a"))
+    view.live.skip_what_is_here()
+    view.store.add_span(make_span("new", trace_id="b"))
+    assert view.after(5) == ["✓ new in 10.0 ms"]
+
+
+def test_the_page_follows_but_not_too_often(tmp_path: Path) -> None:
+    """It exists at once, is rewritten when something came, and rests in between."""
+    page = tmp_path / "page.html"
+    view = View(page)
+    view.after(0)
+    assert "No trace has arrived yet." in page.read_text("utf-8")
+    view.store.add_span(make_span("first"))
+    view.after(1)
+    assert "first" not in page.read_text("utf-8")
+    view.after(1)
+    assert "first" in page.read_text("utf-8")
+    page.unlink()
+    view.after(5)
+    assert not page.exists()
+
+
+def test_the_end_shows_what_is_left_and_sums_up(tmp_path: Path) -> None:
+    """On stop the unfinished traces are printed, the page is written, and losses are named."""
+    page = tmp_path / "page.html"
+    view = View(page, max_spans=2)
+    for number in range(3):
+        view.store.add_span(make_span(f"s{number}", number, number + 1, trace_id=f"t{number}", failed=number == 2))
+    stop = Event()
+    stop.set()
+    view.live.run(stop)
+    assert [text.splitlines()[1][:4] for text in view.printed] == ["✓ s1", "✗ s2"]
+    assert "s2" in page.read_text("utf-8")
+    assert view.live.summary().splitlines() == [
+        "2 traces, 1 failed, 2 spans",
+        "forgotten to stay within memory: 1 trace, 1 span",
+    ]
+
+
+def test_it_runs_until_told_to_stop() -> None:
+    """A trace that arrives meanwhile is printed."""
+    printed: list[str] = []
+    store, stop = Store(), Event()
+    store.add_span(make_span("GET /", kind="SERVER"))
+    timer = Timer(0.4, stop.set)
+    timer.start()
+    Live(store, Screen(), printed.append).run(stop)
+    timer.join()
+    assert len(printed) == 1
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_plain_lines_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No escape sequence, no line that is overwritten; what is only under way is not mentioned."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")
+    progress = Progress(stream)
+    progress.doing("starting")
+    progress.done("started")
+    progress.warn("but slowly")
+    progress.clear()
+    stream.seek(0)
+    assert stream.read() == "✓ started\n! but slowly\n"
+
+
+def test_progress_on_a_terminal_replaces_what_was_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pending line goes when it is done, and at the end."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    progress = Progress(stream, colour=False)
+    progress.doing("starting")
+    progress.done("started")
+    progress.doing("waiting")
+    progress.clear()
+    assert stream.getvalue() == "  starting…\r\x1b[K✓ started\n  waiting…\r\x1b[K"
