@@ -65,7 +65,11 @@ def functions() -> Iterator[tuple[str, Any, str]]:
                         yield f"{module.__name__}.{name}.{attribute}", value, attribute
 
 
-TARGETS = {label: (owner, name) for label, owner, name in functions() if ".".join(label.split(".")[2:]) not in SHELLS}
+TARGETS = {
+    label: (owner, name)
+    for label, owner, name in functions()
+    if not label.endswith(tuple(f".{shell}" for shell in SHELLS))
+}
 
 
 def broken(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
