@@ -10,8 +10,9 @@ from pathlib import Path
 
 from . import cases, environments, gate, ladder, report, table
 from .clocks import end_to_end
-from .peers import BARE, MAIN, Peer, every
+from .peers import BARE, MAIN, Peer
 from .progress import Progress
+from .registry import every
 from .results import COLD, CONFIGURED, HOT, INSTRUCTIONS, MEMORY, Results
 from .vendors import REQUIREMENTS
 

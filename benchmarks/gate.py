@@ -19,8 +19,9 @@ from typing import Any
 from . import cases, environments
 from .clocks import instructions
 from .ladder import Plan, count_instructions
-from .peers import BARE, OURS, every
+from .peers import BARE, OURS
 from .progress import Progress
+from .registry import every
 from .results import INSTRUCTIONS, Results
 
 BASELINE = Path(__file__).with_name("baseline.json")

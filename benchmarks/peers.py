@@ -286,22 +286,6 @@ BARE = Bare()
 OURS = AsgiTrace()
 
 
-@cache
-def every() -> dict[str, Peer]:
-    """All peers by name, ours first."""
-    from .vendors import VENDORS
-
-    on_opentelemetry = (
-        AsgiTraceConfigured(),
-        StarletteOwn(),
-        Contrib(),
-        ContribQuiet(),
-        FastAPINative(),
-        FastAPIStripped(),
-    )
-    return {peer.name: peer for peer in (OURS, *on_opentelemetry, *VENDORS, BARE)}
-
-
 def mode_for(peer: Peer, case: Case) -> str:
     """Which kind of process measures that peer in that row."""
     if peer.environment == MAIN:

@@ -13,7 +13,8 @@ from typing import Any
 
 from . import environments
 from .cases import Case
-from .peers import MAIN, ON, UNTOUCHED, Peer, every, mode_for
+from .peers import MAIN, ON, UNTOUCHED, Peer, mode_for
+from .registry import every
 
 _PATIENCE = 120.0  # seconds for one answer; the slowest takes about two
 

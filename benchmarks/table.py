@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .peers import every
+from .registry import every
 from .results import BARE, COLD, HOT, INSTRUCTIONS, MEMORY, OURS, UNITS, EndToEnd, Measurement, Results, ratio
 from .targets import Verdict, verdicts
 

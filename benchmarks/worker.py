@@ -16,16 +16,17 @@ import traceback
 from functools import cache
 from typing import Any
 
-from . import cases, peers
+from . import cases
 from .clocks import cold, hot, memory
 from .peers import MAIN, UNTOUCHED
+from .registry import every
 from .traffic import Runner
 
 
 @cache
 def runner(peer: str, case: str) -> Runner:
     """The runner of one peer in one row, made once and warmed up."""
-    made = peers.every()[peer].runner(cases.parse(case))
+    made = every()[peer].runner(cases.parse(case))
     made.run(range(3), lambda: 0.0)
     gc.collect()
     gc.freeze()
@@ -35,14 +36,14 @@ def runner(peer: str, case: str) -> Runner:
 def start(environment: str, mode: str) -> None:
     """Set up the vendor that this process is for."""
     if environment != MAIN and mode != UNTOUCHED:
-        next(peer for peer in peers.every().values() if peer.environment == environment).start(mode)
+        next(peer for peer in every().values() if peer.environment == environment).start(mode)
 
 
 async def answer(command: dict[str, Any]) -> dict[str, Any]:
     """Do what a command asks for."""
     operation = command["do"]
     if operation == "memory":
-        peer, case = peers.every()[command["peer"]], cases.parse(command["case"])
+        peer, case = every()[command["peer"]], cases.parse(command["case"])
         return {"bytes": await memory.bytes_in_flight(peer, case, command["n"])}
     chosen = runner(command["peer"], command["case"])
     if operation == "hot":

@@ -18,8 +18,9 @@ from benchmarks import __main__ as command
 from benchmarks import cases, chart, environments, gate, report, table, targets
 from benchmarks.cases import Case
 from benchmarks.clocks import instructions
-from benchmarks.peers import BARE, OURS, Peer, every, provider
+from benchmarks.peers import BARE, OURS, Peer, provider
 from benchmarks.progress import Progress
+from benchmarks.registry import every
 from benchmarks.results import COLD, HOT, INSTRUCTIONS, EndToEnd, Measurement, Results, ratio
 from benchmarks.traffic import Requests, drive
 
