@@ -16,7 +16,7 @@ from opentelemetry.trace import get_current_span
 
 from ._options.checks import application
 from ._otel.context import attach, restore
-from ._semconv.http import OTHER_ERROR
+from ._semconv.names import OTHER_ERROR
 from ._server.coexistence import unmark
 from ._server.failed_request import leave
 from ._server.flush import Flushable, flushable

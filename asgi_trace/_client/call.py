@@ -15,17 +15,17 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Span, Status, StatusCode
 
-from .._otel.exceptions import CLIENT_EXCEPTION, ERROR, description
+from .._otel.exceptions import ERROR, description
 from .._semconv.client import client_peer, client_protocol
-from .._semconv.http import (
+from .._semconv.http import error_type, is_cancellation
+from .._semconv.names import (
     CANCELLED,
+    CLIENT_EXCEPTION,
     ERROR_TYPE,
     PEER_ADDRESS,
     PEER_PORT,
     PROTOCOL_VERSION,
     STATUS_CODE,
-    error_type,
-    is_cancellation,
 )
 from .._types import Attributes, Headers
 

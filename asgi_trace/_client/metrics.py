@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry.context import Context
 
 from .._otel.metrics import Metrics
-from .._semconv.http import METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE
+from .._semconv.names import METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE
 from .._types import Attributes, AttributeValue
 
 _LABELS = (METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE)

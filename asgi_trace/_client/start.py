@@ -23,12 +23,13 @@ from .._options.checks import hook, plain_function, provider, texts
 from .._options.exclude import compile_patterns, environment_patterns
 from .._options.redact import Redaction
 from .._otel.exceptions import ExceptionRecorder
-from .._otel.lazy_attributes import Deferred
+from .._otel.lazy_attributes import LazyAttributes
 from .._otel.metrics import Metrics
 from .._otel.tracers import Tracers
 from .._propagation.propagator import BAGGAGE_KEY, SPAN_KEY, Propagation
 from .._semconv.client import ClientAttributes, client_destination
-from .._semconv.http import RESEND_COUNT, URL_FULL, URL_TEMPLATE, known_methods, span_name, text
+from .._semconv.http import known_methods, span_name, text
+from .._semconv.names import RESEND_COUNT, URL_FULL, URL_TEMPLATE
 from .._types import Attributes, AttributeValue, Headers
 from .call import IN_USE, SENDS, Call, Sends, twin
 from .destinations import Destinations
@@ -156,7 +157,7 @@ class Outbound:
                 if sends is not None or self._request_headers is not None or "url_template" in extensions:
                     attributes.update(self._more_attributes(request, lines))
             else:  # the last one was not recorded, so most likely this one will not be either
-                attributes = Deferred(self._attributes, request, lines)
+                attributes = LazyAttributes(self._attributes, request, lines)
             measured = Measured(self.metrics, attributes) if metered else None
             recording = False
             span = parent

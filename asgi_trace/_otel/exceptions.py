@@ -15,18 +15,15 @@ from opentelemetry._logs import SeverityNumber, get_logger
 from opentelemetry.trace import Span, Status, StatusCode
 
 from .._semconv.http import error_type, text
+from .._semconv.names import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, SCHEMA_URL
 from .._version import VERSION
-from .tracers import INSTRUMENTATION_SCOPE, SCHEMA_URL
+from .tracers import INSTRUMENTATION_SCOPE
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
     from opentelemetry.context import Context
 
     from .._types import Attributes
-
-BACKGROUND_EXCEPTION = "asgi_trace.background.exception"
-CLIENT_EXCEPTION = "http.client.request.exception"
-SERVER_EXCEPTION = "http.server.request.exception"
 
 _MOST_LINKS = 32  # of causes, contexts and groups that one question follows
 
@@ -47,7 +44,7 @@ def _readable(exc: BaseException) -> Attributes | None:
         if all(text(words) == words for words in map(str, chain(exc))):
             return None
         trace = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
-        return {"exception.message": text(str(exc)), "exception.stacktrace": text(trace)}
+        return {EXCEPTION_MESSAGE: text(str(exc)), EXCEPTION_STACKTRACE: text(trace)}
     except Exception:  # some __str__ failed, which is what the SDK shows then
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 from .._types import Attributes, AttributeValue
 
 
-class Deferred(Mapping[str, AttributeValue]):
+class LazyAttributes(Mapping[str, AttributeValue]):
     """What `build(*arguments)` returns, called at the first look and never again."""
 
     __slots__ = ("_arguments", "_build", "_built")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import NoOpHistogram, NoOpUpDownCounter, get_meter, get_meter_provider
 
+from .._semconv.names import SCHEMA_URL
 from .._types import Attributes
 from .._version import VERSION
-from .tracers import INSTRUMENTATION_SCOPE, SCHEMA_URL
+from .tracers import INSTRUMENTATION_SCOPE
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -9,10 +9,10 @@ from __future__ import annotations
 from opentelemetry.trace import NoOpTracer, NoOpTracerProvider, ProxyTracerProvider, Tracer, TracerProvider
 from opentelemetry.trace import get_tracer_provider as global_tracer_provider
 
+from .._semconv.names import SCHEMA_URL
 from .._version import VERSION
 
 INSTRUMENTATION_SCOPE = "asgi_trace"
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
 _override: TracerProvider | None = None
 

@@ -8,18 +8,8 @@ from typing import Any
 
 from .._options.redact import Redaction
 from .._types import Attributes, Headers
-from .http import (
-    DEFAULT_PORTS,
-    LONGEST_HOST,
-    METHOD,
-    METHOD_ORIGINAL,
-    OTHER_METHOD,
-    SERVER_ADDRESS,
-    SERVER_PORT,
-    URL_FULL,
-    parse_authority,
-    text,
-)
+from .http import DEFAULT_PORTS, LONGEST_HOST, parse_authority, text
+from .names import METHOD, METHOD_ORIGINAL, OTHER_METHOD, SERVER_ADDRESS, SERVER_PORT, URL_FULL
 
 _MOST_SERVERS = 256
 _WIRE_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/2": "2", b"HTTP/1.0": "1.0", b"HTTP/3": "3"}

@@ -1,8 +1,7 @@
-"""HTTP semantic conventions, stable ones only: names of attributes, methods, errors, authorities.
+"""HTTP semantic conventions that server and client share: methods, span names, error types, hosts.
 
-What server and client share. Like each of their own parts, `_semconv_server` and `_semconv_client`, these are pure
-functions that follow the conventions of version 1.44 for HTTP spans, never raise for anything that stands in a request,
-and leave an attribute out rather than record a wrong one.
+Like `server.py` and `client.py`, these are pure functions that follow the conventions of version 1.44 for HTTP spans.
+They never raise for any content of a request, and leave an attribute out rather than record a wrong one.
 """
 
 from __future__ import annotations
@@ -11,30 +10,7 @@ import os
 import re
 from ipaddress import IPv6Address
 
-METHOD = "http.request.method"
-METHOD_ORIGINAL = "http.request.method_original"
-STATUS_CODE = "http.response.status_code"
-ROUTE = "http.route"
-ERROR_TYPE = "error.type"
-PATH = "url.path"
-QUERY = "url.query"
-SCHEME = "url.scheme"
-SERVER_ADDRESS = "server.address"
-SERVER_PORT = "server.port"
-CLIENT_ADDRESS = "client.address"
-PEER_ADDRESS = "network.peer.address"
-PEER_PORT = "network.peer.port"
-PROTOCOL_NAME = "network.protocol.name"
-PROTOCOL_VERSION = "network.protocol.version"
-USER_AGENT = "user_agent.original"
-URL_FULL = "url.full"
-URL_TEMPLATE = "url.template"
-RESEND_COUNT = "http.request.resend_count"
-
-CANCELLED = "asgi_trace.cancelled"
-OTHER_METHOD = "_OTHER"
-OTHER_ERROR = "_OTHER"
-INCOMPLETE_RESPONSE = "incomplete_response"
+from .names import OTHER_METHOD
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH,QUERY"

@@ -8,10 +8,9 @@ from typing import Any
 
 from .._options.redact import Redaction
 from .._types import Attributes, Scope
-from .http import (
+from .http import DEFAULT_PORTS, LONGEST_HOST, parse_authority, text
+from .names import (
     CLIENT_ADDRESS,
-    DEFAULT_PORTS,
-    LONGEST_HOST,
     METHOD,
     METHOD_ORIGINAL,
     OTHER_METHOD,
@@ -25,8 +24,6 @@ from .http import (
     SERVER_ADDRESS,
     SERVER_PORT,
     USER_AGENT,
-    parse_authority,
-    text,
 )
 
 _VERSIONS = {"1.0": "1.0", "1.1": "1.1", "2": "2", "2.0": "2", "3": "3", "3.0": "3"}

@@ -17,26 +17,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from .._otel.exceptions import BACKGROUND_EXCEPTION, ERROR, SERVER_EXCEPTION, description
+from .._otel.exceptions import ERROR, description
 from .._propagation.propagator import SPAN_KEY
 from .._routing.scope import read_route
-from .._semconv.http import (
+from .._semconv.http import error_type, is_cancellation, span_name, text
+from .._semconv.names import (
+    BACKGROUND_EXCEPTION,
     CANCELLED,
     ERROR_TYPE,
     OTHER_METHOD,
     ROUTE,
+    SERVER_EXCEPTION,
     STATUS_CODE,
-    error_type,
-    is_cancellation,
-    span_name,
-    text,
 )
 from .._types import Attributes, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from .start import Inbound
-
-CLIENT_DISCONNECTED = "asgi_trace.client_disconnected"
 
 _DISCONNECTS = frozenset(
     {

@@ -13,7 +13,8 @@ from ipaddress import ip_address
 from itertools import islice
 from typing import NamedTuple
 
-from .._semconv.http import CLIENT_ADDRESS, SCHEME, SERVER_ADDRESS, SERVER_PORT, parse_authority
+from .._semconv.http import parse_authority
+from .._semconv.names import CLIENT_ADDRESS, SCHEME, SERVER_ADDRESS, SERVER_PORT
 from .._types import Attributes, Headers, Scope
 from .trust import Networks
 

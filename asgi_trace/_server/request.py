@@ -10,8 +10,10 @@ import os
 from collections.abc import Awaitable
 from time import time_ns
 
-from .._semconv.http import (
+from .._semconv.http import error_type, is_cancellation
+from .._semconv.names import (
     CANCELLED,
+    CLIENT_DISCONNECTED,
     ERROR_TYPE,
     INCOMPLETE_RESPONSE,
     METHOD,
@@ -19,11 +21,9 @@ from .._semconv.http import (
     ROUTE,
     SCHEME,
     STATUS_CODE,
-    error_type,
-    is_cancellation,
 )
 from .._types import Attributes, Message
-from .exchange import CLIENT_DISCONNECTED, Exchange, came_from, coroutine_function, is_disconnect, was_sending
+from .exchange import Exchange, came_from, coroutine_function, is_disconnect, was_sending
 
 UNANSWERED = 500  # what every ASGI server answers where the application does not
 _TO_NOBODY = -1  # the client left before a response started: what is answered then is not sent

@@ -22,11 +22,12 @@ from .._options.exclude import exclusion
 from .._options.redact import Redaction
 from .._otel.context import get_current
 from .._otel.exceptions import ExceptionRecorder
-from .._otel.lazy_attributes import Deferred
+from .._otel.lazy_attributes import LazyAttributes
 from .._otel.metrics import Metrics
 from .._otel.tracers import Tracers
 from .._propagation.propagator import SPAN_KEY, Propagation
-from .._semconv.http import DEFAULT_PORTS, OTHER_METHOD, SCHEME, known_methods
+from .._semconv.http import DEFAULT_PORTS, known_methods
+from .._semconv.names import OTHER_METHOD, SCHEME
 from .._semconv.server import server_attributes, server_protocol, server_scheme
 from .._types import AttributeValue, Headers, Message, Receive, Scope, Send
 from .coexistence import FASTAPI, MARK, QUIET, STARLETTE, mark, neighbour
@@ -149,7 +150,9 @@ class Inbound:
             span = parent.get(SPAN_KEY, INVALID_SPAN)
         else:
             if not self.tracers.recorded:  # the last one, so most likely not this one either
-                attributes: Mapping[str, AttributeValue] = Deferred(self.attributes, scope, fields, headers, method)
+                attributes: Mapping[str, AttributeValue] = LazyAttributes(
+                    self.attributes, scope, fields, headers, method
+                )
             elif self._extras:
                 attributes = self.attributes(scope, fields, headers, method)
             else:

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from time import time_ns
 
-from .._semconv.http import CANCELLED, INCOMPLETE_RESPONSE, error_type, is_cancellation
+from .._semconv.http import error_type, is_cancellation
+from .._semconv.names import (
+    CANCELLED,
+    CLIENT_DISCONNECTED,
+    CLOSE_CODE,
+    INCOMPLETE_RESPONSE,
+    MESSAGES_RECEIVED,
+    MESSAGES_SENT,
+)
 from .._types import Attributes, Message
-from .exchange import CLIENT_DISCONNECTED, Exchange, came_from, coroutine_function, is_disconnect
-
-CLOSE_CODE = "asgi_trace.websocket.close_code"
-MESSAGES_RECEIVED = "asgi_trace.websocket.messages_received"
-MESSAGES_SENT = "asgi_trace.websocket.messages_sent"
+from .exchange import Exchange, came_from, coroutine_function, is_disconnect
 
 _DENIALS = frozenset({"websocket.http.response.start", "http.response.start"})
 _DENIAL_BODIES = frozenset({"websocket.http.response.body", "http.response.body"})
