@@ -21,10 +21,10 @@ from ._version import VERSION
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 _NEEDS = {
-    "demo": ("opentelemetry.sdk", "opentelemetry.proto", "grpc", "httpx", "fastapi", "starlette", "uvicorn"),
-    "view": ("opentelemetry.proto", "grpc"),
+    "demo": ("opentelemetry.sdk", "opentelemetry.proto", "grpc", "httpx", "fastapi", "rich", "starlette", "uvicorn"),
+    "view": ("opentelemetry.proto", "grpc", "rich", "starlette", "uvicorn"),
 }
-_EXTRAS = {"demo": "demo", "view": "otlp"}
+_EXTRAS = {"demo": "demo", "view": "view"}
 DEFAULT_PAGE = "asgi-trace-demo.html"
 OTLP_PORT = 4317
 

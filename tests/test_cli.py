@@ -1,3 +1,5 @@
+"""The command line: arguments, exit codes, and what reaches the commands."""
+
 from __future__ import annotations
 
 import os
@@ -45,7 +47,8 @@ def test_the_module_is_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "missing", "extra"), [("demo", "fastapi", "demo"), ("demo", "grpc", "demo"), ("view", "grpc", "otlp")]
+    ("command", "missing", "extra"),
+    [("demo", "fastapi", "demo"), ("demo", "grpc", "demo"), ("view", "grpc", "view"), ("view", "rich", "view")],
 )
 def test_a_missing_extra_is_one_clear_line(
     command: str, missing: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -20,9 +20,9 @@ from ..viewer.receive.store import Store
 from ..viewer.render.data import log_data, metrics_data, trace_data
 from ..viewer.render.html import Page, write
 from ..viewer.render.progress import Progress
-from ..viewer.render.screen import Line, Screen, to_text
+from ..viewer.render.screen import Line, Part, Screen, to_text
 from ..viewer.render.svg import picture
-from ..viewer.render.terminal import metric_lines, stray_log_lines, trace_lines
+from ..viewer.render.terminal import metric_table, stray_log_table, trace_lines
 from ..viewer.render.text import plural, wrap
 from ..viewer.render.wording import Colours
 from .scenario import STEPS, Scenario, ServiceFailed, StepFailed
@@ -93,11 +93,11 @@ def _show(scenario: Scenario, options: Options) -> None:
         write_out(json.dumps(report(scenario, timelines, options.output), indent=2, default=str) + "\n")
         return
     screen, colours = Screen.of(sys.stdout, colour=options.colour), Colours()
-    lines: list[Line] = []
+    lines: list[Part] = []
     for timeline in timelines:
         lines += trace_lines(timeline, screen, colours, heading=scenario.headings.get(timeline.trace_id, ""))
-    lines += metric_lines(by_route(scenario.store.histograms()), screen, colours)
-    lines += stray_log_lines(scenario.store.stray_logs(), screen, colours)
+    lines += metric_table(by_route(scenario.store.histograms()), screen, colours)
+    lines += stray_log_table(scenario.store.stray_logs(), screen, colours)
     write_out(to_text([*lines, *_verdicts(timelines, screen.width)], screen))
 
 

@@ -17,7 +17,7 @@ from .analysis.timeline import build
 from .receive.store import Store
 from .render.html import Page, write
 from .render.screen import Screen, to_text
-from .render.terminal import metric_lines, trace_lines
+from .render.terminal import metric_table, trace_lines
 from .render.text import plural
 from .render.wording import Colours
 
@@ -85,7 +85,7 @@ class Live:
         traces = self.store.traces()
         spans = sum(len(trace.spans) for trace in traces)
         failed = sum(build(trace).failed for trace in traces)
-        table = to_text(metric_lines(by_route(self.store.histograms()), self.screen, self._colours), self.screen)
+        table = to_text(metric_table(by_route(self.store.histograms()), self.screen, self._colours), self.screen)
         counts = f"{plural(len(traces), 'trace')}, {failed} failed, {plural(spans, 'span')}"
         return table + "\n".join([counts, *self._losses()]) + "\n"
 

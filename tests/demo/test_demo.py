@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,74 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
-from asgi_trace.demo.forward import Forwarder
-from asgi_trace.demo.logs import read_log
-from asgi_trace.demo.process import ServiceFailed, ServiceProcess, control_message
-from asgi_trace.demo.scenario import STEPS, Scenario, StepFailed, child_environment
-from asgi_trace.viewer.analysis.timeline import build
+from asgi_trace.demo.scenario import STEPS
 from asgi_trace.viewer.receive.receiver import Receiver
 from asgi_trace.viewer.receive.store import Store
-from asgi_trace.viewer.render.progress import Progress
 
-FORGED = "4bf92f3577b34da6a3ce929d0e0e4736"
-HOSTILE_ENVIRONMENT = {
-    "OTEL_SDK_DISABLED": "true",
-    "OTEL_TRACES_SAMPLER": "always_off",
-    "OTEL_SERVICE_NAME": "not-the-demo",
-    "OTEL_PROPAGATORS": "baggage",
-    "OTEL_BSP_SCHEDULE_DELAY": "nonsense",
-    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "nonsense",
-    "OTEL_PYTHON_EXCLUDED_URLS": ".*",
-    "HTTP_PROXY": "http://127.0.0.1:9",
-    "http_proxy": "http://127.0.0.1:9",
-}
-"""What must not change the demo's services."""
-
-
-def start(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """`asgi-trace demo` with these arguments, its output in pipes."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "asgi_trace", "demo", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", **(environ or {})},
-    )
-
-
-def is_alive(pid: int) -> bool:
-    """Does this process run? One that only waits to be reaped does not."""
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return Path("/proc/self").exists() is False
-    return state != "Z"
-
-
-def wait_until_gone(pids: list[int], seconds: float = 15.0) -> None:
-    """Return when all these processes have ended; fail otherwise."""
-    deadline = time.monotonic() + seconds
-    while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert left == []
-
-
-def pids_in(progress: str) -> list[int]:
-    """The services' process ids, as the progress names them."""
-    return [int(pid) for pid in re.findall(r"\(pid (\d+)\)", progress)]
-
-
-def read_until(stream: Any, word: str) -> str:
-    """What comes on a stream, up to the line with `word`."""
-    text = ""
-    while word not in text and (line := stream.readline()):
-        text += line
-    assert word in text, text
-    return text
+from ..support.demo import FORGED, HOSTILE_ENVIRONMENT, is_alive, pids_in, read_until, start, wait_until_gone
 
 
 @dataclass
@@ -398,181 +329,3 @@ def test_no_service_outlives_its_parent(tmp_path: Path) -> None:
     pids = pids_in(progress)
     assert len(pids) == 3
     wait_until_gone(pids)
-
-
-class Silent:
-    """A scenario without its progress."""
-
-    def __init__(self, *services: str, environ: Mapping[str, str] | None = None) -> None:
-        self.stream = io.StringIO()
-        self.scenario = Scenario(Progress(self.stream), environ or os.environ, services=services)
-
-
-def test_a_service_that_cannot_start_is_a_clear_error() -> None:
-    """The error names the service and shows its last words; what had started is stopped."""
-    with Silent("inventory", "nonsense").scenario as scenario:
-        with pytest.raises(ServiceFailed, match=r"(?s)^nonsense did not start to serve; its last words:.*No module"):
-            scenario.start()
-        pids = [process.pid for process in scenario.processes]
-    assert len(pids) == 2
-    assert not [pid for pid in pids if is_alive(pid)]
-
-
-def test_an_answer_that_is_not_the_expected_one_is_a_clear_error() -> None:
-    """A story that goes another way ends with the request, the two statuses and the answer."""
-    with Silent("inventory").scenario as scenario:
-        scenario.start()
-        with pytest.raises(
-            StepFailed, match=r"^POST /checkout answered 404 instead of 200: \{\"error\": \"not found\"\}"
-        ):
-            scenario.drive()
-
-
-def test_a_service_that_dies_at_work_is_a_clear_error() -> None:
-    """Its name and its exit code are told."""
-    with Silent("inventory").scenario as scenario:
-        scenario.start()
-        os.kill(scenario.processes[0].pid, signal.SIGKILL)
-        wait_until_gone([scenario.processes[0].pid])
-        with pytest.raises(ServiceFailed, match=r"^inventory ended with exit code -9"):
-            scenario.drive()
-
-
-def test_a_service_that_does_not_stop_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience has an end: first SIGTERM, then SIGKILL."""
-    monkeypatch.setattr("asgi_trace.demo.process._STOPS_IN", 0.1)
-    monkeypatch.setattr(
-        "asgi_trace.demo.process._START",
-        "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        'print(\'{"asgi_trace_demo": {"port": 1}}\', flush=True)\ntime.sleep(60)',
-    )
-    process = ServiceProcess("stubborn", dict(os.environ), lambda service, line: None)
-    process.wait_for_port(time.monotonic() + 20)
-    process.stop()
-    assert not is_alive(process.pid)
-    process.stop()
-
-
-def test_an_interpreter_that_is_missing_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that cannot even be started names its service."""
-    monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with pytest.raises(ServiceFailed, match=r"^shop could not be started: .*no/such/python"):
-        ServiceProcess("shop", {}, lambda service, line: None)
-
-
-def test_the_callers_variables_do_not_reach_the_services() -> None:
-    """No OTEL_* variable and no proxy of the caller; everything else stays."""
-    environment = child_environment({**HOSTILE_ENVIRONMENT, "HOME": "/home/ada", "https_proxy": "x", "NO_COLOR": "1"})
-    assert environment["HOME"] == "/home/ada"
-    assert environment["NO_COLOR"] == "1"
-    assert not [name for name in environment if name.lower() in ("http_proxy", "https_proxy")]
-    assert sorted(name for name in environment if name.startswith("OTEL_")) == [
-        "OTEL_BSP_SCHEDULE_DELAY",
-        "OTEL_METRIC_EXPORT_INTERVAL",
-    ]
-    assert environment["OTEL_BSP_SCHEDULE_DELAY"] == "200"
-
-
-def test_the_requests_can_be_repeated_by_hand() -> None:
-    """Each step has its command line."""
-    assert [step.curl("http://x:1") for step in STEPS[1:]] == [
-        'curl http://x:1/checkout -H \'content-type: application/json\' -d \'{"items": {"kettle": 1, "umbrella": 3}}\'',
-        "curl http://x:1/products/piano",
-        "curl http://x:1/catalogue",
-        f"curl http://x:1/products/kettle -H 'traceparent: 00-{FORGED}-00f067aa0ba902b7-01' -H 'baggage: role=admin'",
-    ]
-
-
-def test_log_lines_become_records() -> None:
-    """JSON lines keep level, logger, ids, extras and traceback; other text is a line without a trace."""
-    line = json.dumps(
-        {
-            "timestamp": "2026-11-23T09:00:00.250000+00:00",
-            "level": "ERROR",
-            "logger": "shop",
-            "message": "no order\n",
-            "trace_id": "a" * 32,
-            "span_id": "b" * 16,
-            "trace_flags": "01",
-            "service.name": "shop",
-            "sku": "kettle",
-            "exception": "Traceback",
-        }
-    )
-    record = read_log("x", line)
-    assert (record.severity, record.logger, record.body, record.service) == ("ERROR", "shop", "no order", "shop")
-    assert (record.trace_id, record.span_id, record.time) == ("a" * 32, "b" * 16, 1_795_424_400_250_000_000)
-    assert record.attributes == {"sku": "kettle", "exception.stacktrace": "Traceback"}
-    for text in ("not json\n", "[1]\n", "7"):
-        plain = read_log("shop", text)
-        assert (plain.body, plain.service, plain.trace_id) == (text.rstrip("\n"), "shop", "")
-        assert plain.time > 0
-    assert read_log("shop", '{"message": "m", "timestamp": "yesterday"}').time > 0
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"asgi_trace_demo": {"port": 7}}\n', {"port": 7}),
-        ('{"asgi_trace_demo": {"ready": true}}\n', {"ready": True}),
-        ('{"asgi_trace_demo": 1}\n', None),
-        ('{"asgi_trace_demo": {\n', None),
-        ('{"message": "x"}\n', None),
-        ("text\n", None),
-    ],
-)
-def test_control_messages_are_told_from_log_lines(line: str, message: dict[str, int] | None) -> None:
-    """Only what the service's own module says counts."""
-    assert control_message(line) == message
-
-
-@pytest.fixture
-def deaf_collector() -> Iterator[str]:
-    """Something that accepts connections and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def export_request() -> Any:
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    request = ExportTraceServiceRequest()
-    span = request.resource_spans.add().scope_spans.add().spans.add()
-    span.trace_id, span.span_id, span.name = b"\x01" * 16, b"\x02" * 8, "x"
-    return request
-
-
-def test_without_an_endpoint_nothing_is_forwarded() -> None:
-    """An empty variable is no endpoint; metrics' own endpoint is none for spans."""
-    assert Forwarder.from_environment({}) is None
-    assert Forwarder.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}) is None
-    assert Forwarder.from_environment({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://x:1"}) is None
-
-
-def test_what_is_forwarded_arrives() -> None:
-    """The same span, at the collector of the environment; a path in its address is a problem that is told."""
-    store = Store()
-    with Receiver(store) as collector:
-        forwarder = Forwarder.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": f"{collector.endpoint}/v1/traces"})
-        assert forwarder is not None
-        forwarder.add(export_request())
-        forwarder.close()
-    assert [row.span.name for trace in store.traces() for row in build(trace).rows] == ["x"]
-    assert len(forwarder.problems) == 1
-    assert forwarder.report() == f"1 span went to 127.0.0.1:{collector.port} as well"
-
-
-def test_a_collector_that_hangs_holds_nothing_up(
-    deaf_collector: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """After a last chance the forwarder gives up, and says how many spans did not arrive."""
-    monkeypatch.setattr("asgi_trace.demo.forward._LAST_CHANCE", 0.3)
-    forwarder = Forwarder.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": deaf_collector})
-    assert forwarder is not None
-    forwarder.add(export_request())
-    begun = time.monotonic()
-    forwarder.close()
-    assert time.monotonic() - begun < 5
-    assert forwarder.report() == f"1 span did not reach {forwarder.target}, 0 did"

@@ -1,3 +1,5 @@
+"""The sentence that names the culprit of a failure, and the one that says where the time went."""
+
 from __future__ import annotations
 
 import pytest

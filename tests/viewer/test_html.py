@@ -1,3 +1,5 @@
+"""The self-contained HTML page and the SVG picture: complete, well-formed, harmless."""
+
 from __future__ import annotations
 
 import re

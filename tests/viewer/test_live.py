@@ -1,3 +1,5 @@
+"""Printing traces as they become complete, the page that follows, and progress lines."""
+
 from __future__ import annotations
 
 import io
@@ -153,4 +155,7 @@ def test_progress_on_a_terminal_replaces_what_was_under_way(monkeypatch: pytest.
     progress.done("started")
     progress.doing("waiting")
     progress.clear()
-    assert stream.getvalue() == "  starting…\r\x1b[K✓ started\n  waiting…\r\x1b[K"
+    shown = stream.getvalue()
+    assert [shown.count(word) > 0 for word in ("starting…", "✓ started\n", "waiting…")] == [True] * 3
+    assert shown.endswith("\x1b[1A\x1b[2K")  # the last line is erased, and the cursor is back
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")

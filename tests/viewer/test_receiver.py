@@ -1,3 +1,5 @@
+"""The OTLP/gRPC receiver, with real exporters and with messages that no exporter sends."""
+
 from __future__ import annotations
 
 import socket

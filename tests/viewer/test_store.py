@@ -1,3 +1,5 @@
+"""The bounded store: duplicates, limits, completeness."""
+
 from __future__ import annotations
 
 from dataclasses import replace

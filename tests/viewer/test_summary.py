@@ -1,3 +1,5 @@
+"""Figures by route from histograms, and traces as plain data."""
+
 from __future__ import annotations
 
 import json

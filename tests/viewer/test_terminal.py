@@ -1,3 +1,5 @@
+"""The timeline as lines in a terminal: the picture, its width, its characters, its colours."""
+
 from __future__ import annotations
 
 import io
@@ -11,7 +13,7 @@ from asgi_trace.viewer.analysis.summary import RouteStats
 from asgi_trace.viewer.analysis.timeline import Timeline
 from asgi_trace.viewer.receive.records import Link, LogRecord
 from asgi_trace.viewer.render.screen import Screen, to_text
-from asgi_trace.viewer.render.terminal import MAX_LOGS, MAX_ROWS, metric_lines, stray_log_lines, trace_lines
+from asgi_trace.viewer.render.terminal import MAX_LOGS, MAX_ROWS, metric_table, stray_log_table, trace_lines
 from asgi_trace.viewer.render.text import columns
 from asgi_trace.viewer.render.wording import SERVICE_COLOURS, Colours
 
@@ -149,25 +151,25 @@ def test_metrics_are_a_table() -> None:
         RouteStats("shop", "POST", "/checkout", 2, 1, 0.0754, 0.09),
         RouteStats("inventory", "GET", "/stock/{sku}", 12_000, 0, None, None),
     ]
-    assert to_text(metric_lines(routes, Screen(width=70), Colours()), Screen()).splitlines()[1:] == [
+    assert to_text(metric_table(routes, Screen(width=70), Colours()), Screen()).splitlines()[1:] == [
         "  metrics (http.server.request.duration, as received)",
-        "                              requests  errors    median       max",
-        "  shop      POST /checkout           2       1   75.4 ms   90.0 ms",
-        "  inventory GET /stock/{sku}     12000       0         ?         ?",
+        "                                    requests  errors   median      max",
+        "  shop       POST /checkout                2       1  75.4 ms  90.0 ms",
+        "  inventory  GET /stock/{sku}         12,000       0        ?        ?",
         "",
     ]
-    assert metric_lines([], Screen(), Colours()) == []
+    assert metric_table([], Screen(), Colours()) == []
 
 
 def test_log_lines_outside_any_request() -> None:
     """They are listed by service; nothing is printed when there are none."""
     logs = [LogRecord(1, "WARNING", "low\nmemory", "shop"), LogRecord(2, "info", "x" * 200, "inventory")]
-    text = to_text(stray_log_lines(logs, Screen(width=60), Colours()), Screen())
+    text = to_text(stray_log_table(logs, Screen(width=60), Colours()), Screen())
     assert text.splitlines()[1:3] == [
         "  shop      WARN  low",
-        "  inventory INFO  " + "x" * 40 + "…",
+        "  inventory INFO  " + "x" * 81 + "…",
     ]
-    assert stray_log_lines([], Screen(), Colours()) == []
+    assert stray_log_table([], Screen(), Colours()) == []
 
 
 def test_every_service_keeps_its_colour() -> None:

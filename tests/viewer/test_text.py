@@ -1,3 +1,5 @@
+"""Text from the network made harmless, and cut to its place."""
+
 from __future__ import annotations
 
 import unicodedata

@@ -1,3 +1,5 @@
+"""Spans in any order become rows: tree, clocks, exceptions, times."""
+
 from __future__ import annotations
 
 import time

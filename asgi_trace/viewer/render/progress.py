@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
 from .screen import Line, Screen, to_text
 from .text import clip
 
@@ -14,15 +18,18 @@ class Progress:
     def __init__(self, stream: TextIO, *, colour: bool = True) -> None:
         self._stream = stream
         self._screen = Screen.of(stream, colour=colour)
-        self._rewrites = stream.isatty()
-        self._pending = False
+        self._console = Console(file=stream, no_color=not self._screen.colour, highlight=False)
+        self._status: Status | None = None
 
     def doing(self, what: str) -> None:
         """Something begins."""
-        if self._rewrites:
-            glyphs = self._screen.glyphs
-            self._say([("  ", ""), (clip(what + glyphs.ellipsis, self._screen.width - 4), "dim")], end="")
-            self._pending = True
+        self.clear()
+        if self._console.is_terminal:
+            text = Text(
+                clip(what + self._screen.glyphs.ellipsis, self._screen.width - 4), "dim" if self._screen.colour else ""
+            )
+            self._status = self._console.status(text, spinner="dots" if self._screen.unicode else "line")
+            self._status.start()
 
     def done(self, what: str) -> None:
         """Something has been done."""
@@ -34,12 +41,11 @@ class Progress:
 
     def clear(self) -> None:
         """Remove what `doing` has left."""
-        if self._pending:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-            self._pending = False
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
-    def _say(self, line: Line, end: str = "\n") -> None:
+    def _say(self, line: Line) -> None:
         self.clear()
-        self._stream.write(to_text([line], self._screen).removesuffix("\n") + end)
+        self._stream.write(to_text([line], self._screen))
         self._stream.flush()

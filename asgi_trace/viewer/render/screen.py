@@ -1,25 +1,41 @@
-"""Styled text and what shows it: pieces with the name of a style, and a screen's width, colours and characters.
+"""What a stream can show, and how styled lines get there: width, colours, and characters beyond ASCII or not.
 
-A screen is read from its stream once; nothing else looks at the environment.
+`rich` finds out about the terminal and writes the colours. Two things stay here because rich does not do them: a
+character set of equal shape for streams whose encoding knows no box-drawing characters, and a width between 60 and
+140 columns. Rich lets escape sequences inside a text pass, so every text must go through `text` first.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TextIO, TypeAlias
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+from rich.theme import Theme
 
 from .text import columns
 
 Segment: TypeAlias = tuple[str, str]
 """A piece of text and the name of its style: `""`, `bold`, `dim`, `good`, `bad`, `warn`, or `service:<number>`."""
 Line: TypeAlias = list[Segment]
+Part: TypeAlias = "Line | RenderableType"
+"""What `to_text` can print."""
 
-
-_SGR = {"bold": "1", "dim": "2", "good": "32", "bad": "1;31", "warn": "33"}
-_SERVICE_SGR = ("36", "35", "34", "33", "32", "95")
+_SERVICES = ("cyan", "magenta", "blue", "yellow", "green", "bright_magenta")
+_THEME = Theme(
+    {
+        "good": "green",
+        "bad": "bold red",
+        "warn": "yellow",
+        **{f"service:{number}": colour for number, colour in enumerate(_SERVICES)},
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -36,14 +52,15 @@ class Glyphs:
     gap: str
     failed: str
     good: str
+    unknown: str
     calls: str
     ellipsis: str
     dot: str
 
 
-UNICODE = Glyphs("━", "╸", "╺", "─", "├ ", "└ ", "│ ", "  ", "✗", "✓", "→ ", "…", "·")
-ASCII = Glyphs("=", "=", "=", "-", "|-", "`-", "| ", "  ", "x", "+", "> ", "...", "-")
-_ASCII_FOR = str.maketrans({"…": ".", "µ": "u", "“": '"', "”": '"', "→": ">"})
+UNICODE = Glyphs("━", "╸", "╺", "─", "├ ", "└ ", "│ ", "  ", "✗", "✓", "?", "→ ", "…", "·")
+ASCII = Glyphs("=", "=", "=", "-", "|-", "`-", "| ", "  ", "x", "+", "?", "> ", "...", "-")
+_ASCII_FOR = str.maketrans({"…": ".", "µ": "u", "“": '"', "”": '"', "→": ">", "✗": "x", "✓": "+"})
 
 
 @dataclass(frozen=True)
@@ -62,9 +79,9 @@ class Screen:
     @classmethod
     def of(cls, stream: TextIO, environ: Mapping[str, str] = os.environ, *, colour: bool = True) -> Screen:
         """What `stream` can show. `NO_COLOR`, `TERM=dumb` and `colour=False` keep it plain, as does a pipe."""
-        terminal = stream.isatty()
+        console = Console(file=stream, _environ=environ)
         width = shutil.get_terminal_size((100, 24)).columns
-        wanted = colour and terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        wanted = colour and stream.isatty() and not console.no_color and not console.is_dumb_terminal
         return cls(width=max(60, min(width, 140)), colour=wanted, unicode=_can_encode(stream.encoding))
 
 
@@ -76,26 +93,36 @@ def _can_encode(encoding: str | None) -> bool:
     return True
 
 
-def to_text(lines: Iterable[Line], screen: Screen) -> str:
-    """The lines as text that ends with a line feed."""
-    return "".join(_encode(line, screen) + "\n" for line in lines)
+@lru_cache(maxsize=8)
+def _console(width: int, colour: bool) -> Console:
+    return Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        no_color=not colour,
+        theme=_THEME,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+        _environ={},
+    )
 
 
-def _encode(line: Line, screen: Screen) -> str:
-    if not screen.colour:
-        text = "".join(piece for piece, _ in line).rstrip()
-        return text if screen.unicode else _ascii(text)
-    return "".join(_sgr(piece if screen.unicode else _ascii(piece), style) for piece, style in line)
+def to_text(parts: Iterable[Part], screen: Screen) -> str:
+    """Lines, and whatever else rich can draw, as text of the screen that ends with a line feed."""
+    console = _console(screen.width, screen.colour)
+    with console.capture() as capture:
+        for part in parts:
+            if isinstance(part, list):
+                console.print(Text.assemble(*part), no_wrap=True, overflow="ignore", crop=False)
+            else:
+                console.print(part)
+    text = "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
+    return text if screen.unicode else _ascii(text)
 
 
 def _ascii(text: str) -> str:
     """`text` without anything beyond ASCII, and as wide as it was."""
     return "".join(char if char.isascii() else "?" * columns(char) for char in text.translate(_ASCII_FOR))
-
-
-def _sgr(piece: str, style: str) -> str:
-    if not piece.strip():
-        return piece
-    if style.startswith("service:"):
-        return f"\x1b[{_SERVICE_SGR[int(style.removeprefix('service:'))]}m{piece}\x1b[0m"
-    return f"\x1b[{_SGR[style]}m{piece}\x1b[0m" if style else piece

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
 from ..analysis.cause import Cause, explain, time_spent
 from ..analysis.summary import RouteStats
 from ..analysis.timeline import LogLine, Row, Timeline
 from ..receive.records import LogRecord
-from .screen import Glyphs, Line, Screen, Segment
+from .screen import Glyphs, Line, Part, Screen, Segment
 from .text import block, clip, columns, duration, one_line, pad, plural, wrap
 from .wording import Colours, remarks_on, severity_of
 
@@ -204,58 +208,39 @@ def _conclusions(timeline: Timeline, cause: Cause | None, screen: Screen) -> lis
     return [*lines, []]
 
 
-def metric_lines(routes: Sequence[RouteStats], screen: Screen, colours: Colours) -> list[Line]:
-    """The routes as a table: requests, errors, median and maximum."""
+def metric_table(routes: Sequence[RouteStats], screen: Screen, colours: Colours) -> list[Part]:
+    """The routes as a table: requests, errors, median and maximum. Nothing when there are none."""
     if not routes:
         return []
-    service = min(14, max(columns(one_line(route.service)) for route in routes))
-    longest = max(columns(one_line(f"{route.method} {route.route}")) for route in routes)
-    name = min(longest, max(20, screen.width - service - 42))
-    glyphs = screen.glyphs
-    lines: list[Line] = [
-        [(glyphs.rule * screen.width, "dim")],
-        [("  metrics", "bold"), (" (http.server.request.duration, as received)", "dim")],
-        [(pad("", service + 3 + name) + "  requests  errors    median       max", "dim")],
-    ]
+    table = Table(box=None, padding=(0, 1, 0, 1), header_style="dim", pad_edge=False, width=screen.width - 2)
+    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=14)
+    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
+    for name in ("requests", "errors", "median", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
     for route in routes:
-        label = clip(one_line(f"{route.method} {route.route}"), name, glyphs.ellipsis)
-        lines.append(
-            [
-                ("  ", ""),
-                (
-                    pad(clip(one_line(route.service), service, glyphs.ellipsis), service),
-                    _service(colours, route.service),
-                ),
-                (f" {pad(label, name)}  {route.requests:>8}  ", ""),
-                (f"{route.errors:>6}", "bad" if route.errors else "dim"),
-                (f"  {_seconds(route.median)}  {_seconds(route.maximum)}", ""),
-            ]
+        table.add_row(
+            Text(one_line(route.service), _service(colours, route.service)),
+            Text(one_line(f"{route.method} {route.route}")),
+            f"{route.requests:,}",
+            Text(f"{route.errors:,}", "bad" if route.errors else "dim"),
+            *("?" if value is None else duration(value * 1e9) for value in (route.median, route.maximum)),
         )
-    return [*lines, []]
+    return [
+        [(screen.glyphs.rule * screen.width, "dim")],
+        [("  metrics", "bold"), (" (http.server.request.duration, as received)", "dim")],
+        Padding(table, (0, 0, 1, 2)),
+    ]
 
 
-def _seconds(value: float | None) -> str:
-    return pad("?" if value is None else duration(value * 1e9), 8, right=True)
-
-
-def stray_log_lines(logs: Sequence[LogRecord], screen: Screen, colours: Colours) -> list[Line]:
-    """The newest log lines that belong to no trace."""
+def stray_log_table(logs: Sequence[LogRecord], screen: Screen, colours: Colours) -> list[Part]:
+    """The newest log lines that belong to no trace, each on one line. Nothing when there are none."""
     if not logs:
         return []
-    width = min(14, max(columns(one_line(log.service)) for log in logs))
-    lines: list[Line] = [[("  logs outside any request", "bold")]]
+    table = Table.grid(padding=(0, 1, 0, 0), expand=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", width=min(14, max(columns(log.service) for log in logs)))
+    table.add_column(no_wrap=True, style="dim", width=5)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for log in logs[-MAX_LOGS:]:
-        text = block(log.body).split("\n", 1)[0]
-        room = max(20, screen.width - width - 10)
-        lines.append(
-            [
-                ("  ", ""),
-                (
-                    pad(clip(one_line(log.service), width, screen.glyphs.ellipsis), width),
-                    _service(colours, log.service),
-                ),
-                (f" {pad(severity_of(log), 5)} ", "dim"),
-                (clip(text, room, screen.glyphs.ellipsis), ""),
-            ]
-        )
-    return [*lines, []]
+        text = Text(block(log.body).split("\n", 1)[0])
+        table.add_row(Text(one_line(log.service), _service(colours, log.service)), Text(severity_of(log)), text)
+    return [[("  logs outside any request", "bold")], Padding(table, (0, 0, 1, 2))]

@@ -1,20 +1,27 @@
-"""Make text that others sent safe and narrow enough to print.
+"""Make text from the network safe to print, and narrow enough for its place.
 
-Span names, attributes and log lines come from the network. In a terminal an escape sequence in one of them could
-move the cursor, change the title or forge a line; in a page a bidirectional override could show text that is not
-there. Everything that is printed passes through `one_line` or `block` first; HTML escaping is the page's own duty.
+In a terminal an escape sequence in a span's name could move the cursor, change the window's title or forge a line; in
+a page a bidirectional override could show text that is not there. `rich` removes five control characters and lets
+escape sequences pass, so everything that is printed goes through `one_line` or `block` first. Widths, cuts and line
+breaks are rich's. HTML escaping is done in `markup`.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
 
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, screen
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS...: title, clipboard
     r"|\x1b[ -/]*[0-~]"
 )
+_CONSOLE = Console(file=io.StringIO(), width=200, _environ={})
 _INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -41,53 +48,26 @@ def _visible(char: str) -> str:
 
 def columns(text: str) -> int:
     """How many terminal columns `text` takes: two for a wide character, none for a combining one."""
-    if text.isascii():
-        return len(text)
-    return sum(_columns_of(char) for char in text)
-
-
-def _columns_of(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    return cell_len(text)
 
 
 def clip(text: str, width: int, ellipsis: str = "…") -> str:
     """`text` cut to at most `width` columns; what is cut ends with `ellipsis`."""
-    if columns(text) <= width:
+    if cell_len(text) <= width:
         return text
-    room = width - columns(ellipsis)
-    if room < 0:
-        return ellipsis[: max(width, 0)]
-    kept: list[str] = []
-    for char in text:
-        room -= _columns_of(char)
-        if room < 0:
-            break
-        kept.append(char)
-    return "".join(kept) + ellipsis
+    room = width - cell_len(ellipsis)
+    return set_cell_size(text, room) + ellipsis if room >= 0 else ellipsis[: max(width, 0)]
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """`text` filled with spaces to `width` columns, at its left side when `right`."""
-    space = " " * max(0, width - columns(text))
+    space = " " * max(0, width - cell_len(text))
     return space + text if right else text + space
 
 
 def wrap(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width` columns, cut at spaces where there are any. `width` is at least 2."""
-    lines = [""]
-    for word in text.split(" "):
-        while columns(word) > width:
-            head = clip(word, width, "")
-            lines.append(head)
-            word = word[len(head) :]
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if columns(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines if lines[0] or len(lines) == 1 else lines[1:]
+    return [line.plain.rstrip() for line in Text(text).wrap(_CONSOLE, width)] or [""]
 
 
 def duration(nanoseconds: float) -> str:
