@@ -54,7 +54,7 @@ try:
         from opentelemetry.sdk.trace.sampling import Sampler
 
         from . import sdk_settings
-        from .collector import CollectorArguments
+        from .otlp_settings import CollectorArguments
         from .providers import Tracing, build
         from .resource import resource_attributes as all_attributes
         from .shutdown import before_sigterm

@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from .._export.exporter import OTLPMetricExporter, OTLPSpanExporter, Sender
 from .._sdk import TracerProvider, span_encoder
 from . import sdk_settings
-from .collector import CollectorArguments, collector
 from .environment import Environment
+from .otlp_settings import CollectorArguments, collector
 from .resource import build_resource
 from .shutdown import STOP_SECONDS, Errand, Patience, StoppableMeterProvider, StoppableSpanProcessor, within
 

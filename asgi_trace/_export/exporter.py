@@ -25,8 +25,8 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from .._configuration.collector import Collector
 from .._guard import logger
+from .collector import Collector
 
 _STATUS_DETAILS = "grpc-status-details-bin"
 _HINTS = {

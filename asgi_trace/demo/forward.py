@@ -14,8 +14,9 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from .._configuration.collector import Collector, CollectorArguments, collector
 from .._configuration.environment import Environment, otlp_names
+from .._configuration.otlp_settings import CollectorArguments, collector
+from .._export.collector import Collector
 from .._export.exporter import Sender
 from ..viewer.render.text import plural
 

@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from asgi_trace._configuration import sdk_settings
-from asgi_trace._configuration.collector import CollectorArguments
 from asgi_trace._configuration.environment import Environment
+from asgi_trace._configuration.otlp_settings import CollectorArguments
 from asgi_trace._configuration.providers import Tracing, build
 
 from ..support.otlp_receiver import Receiver, closed_port

@@ -18,10 +18,11 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
 from asgi_trace._configuration import sdk_settings
-from asgi_trace._configuration.collector import RETRYABLE, Collector, CollectorArguments, collector
-from asgi_trace._configuration.endpoint import endpoint, headers
 from asgi_trace._configuration.environment import Environment
+from asgi_trace._configuration.otlp_settings import CollectorArguments, collector
 from asgi_trace._configuration.resource import build_resource, resource_attributes
+from asgi_trace._export.collector import RETRYABLE, Collector
+from asgi_trace._export.endpoint import endpoint, headers
 
 OTLP = "OTEL_EXPORTER_OTLP_"
 LIKE = "must be like 'http://collector:4317', 'https://collector:4317' or 'collector:4317'"

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from asgi_trace._configuration.collector import Collector
+from asgi_trace._export.collector import Collector
 from asgi_trace._export.exporter import OTLPMetricExporter, OTLPSpanExporter
 from asgi_trace._guard import logger
 from asgi_trace.testing import capture_spans

@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, S
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from asgi_trace import _sdk as sdk
-from asgi_trace._configuration.collector import CollectorArguments
 from asgi_trace._configuration.environment import Environment
+from asgi_trace._configuration.otlp_settings import CollectorArguments
 from asgi_trace._configuration.providers import build
 from asgi_trace._sdk import encoder_check, sampler_thresholds, span_check
 from asgi_trace._sdk import tracer as drop_in

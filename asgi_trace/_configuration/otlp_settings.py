@@ -8,59 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 
-from .._version import VERSION
-from .endpoint import Endpoint, header, headers
-from .endpoint import endpoint as parse_endpoint
+from .._export.collector import RETRYABLE, Collector
+from .._export.endpoint import Endpoint, header, headers
+from .._export.endpoint import endpoint as parse_endpoint
+from .._export.tls_files import Pem, certificates, private_key
 from .environment import Environment, argument, boolean, one_of, otlp_names, plugin, positive, timeout_seconds
-from .tls_files import Pem, certificates, private_key
 
 T = TypeVar("T")
 
-RETRYABLE = frozenset(
-    (
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.OUT_OF_RANGE,
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DATA_LOSS,
-    )
-)
 _COMPRESSIONS = {"gzip": True, "none": False}
-
-
-@dataclass(frozen=True)
-class Collector:
-    """How to reach a collector. Certificates are PEM, `timeout` is seconds for one batch with all its retries."""
-
-    target: str
-    plaintext: bool
-    headers: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
-    timeout: float = 10.0
-    gzip: bool = False
-    certificate: bytes | None = None
-    client_key: bytes | None = field(default=None, repr=False)
-    client_certificate: bytes | None = None
-    credentials: Any = field(default=None, repr=False)
-    """`grpc.ChannelCredentials` that replace the certificates."""
-    retryable: frozenset[Any] = RETRYABLE
-
-    def channel(self) -> Any:
-        """A new gRPC channel to it."""
-        options = (("grpc.primary_user_agent", f"asgi-trace/{VERSION}"), ("grpc.use_local_subchannel_pool", 1))
-        compression = grpc.Compression.Gzip if self.gzip else grpc.Compression.NoCompression
-        if self.plaintext:
-            return grpc.insecure_channel(self.target, options, compression)
-        credentials = self.credentials or grpc.ssl_channel_credentials(
-            self.certificate, self.client_key, self.client_certificate
-        )
-        return grpc.secure_channel(self.target, credentials, options, compression)
 
 
 @dataclass(frozen=True)
