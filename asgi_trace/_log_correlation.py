@@ -1,64 +1,119 @@
 """What a log record says of the request that it belongs to: which span, its ids as text, the service's name.
 
-Shared by the standard library's `logging` and structlog; knows neither. Which span counts for a record that is written
-after the request has failed, by the server or by a handler outside of the middleware, is known to `_origin`.
+Shared by `asgi_trace.logging` and `asgi_trace.structlog`. `_server.failed_request` knows which request a record belongs
+to that is written after the middleware has returned, by the server or by a handler outside of the middleware.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
+from types import CodeType
 from urllib.parse import unquote
 
 from opentelemetry.context import get_value
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanContext, TracerProvider, get_current_span
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanContext, TraceFlags, TracerProvider, get_current_span
 
 from ._otel.tracers import Tracers
 from ._server.current import REQUEST_KEY, server_span
-from ._server.failed_request import left_behind, origin_of
+from ._server.failed_request import failed_request_of, last_ended, last_failed
 
 NO_ID = "0"
 """`trace_id` and `span_id` where there is no span, as OpenTelemetry's own logging instrumentation writes it."""
 
-_SERVERS = frozenset({"uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error"})
+_ACCESS = frozenset({"granian.access", "gunicorn.access", "hypercorn.access", "uvicorn.access"})
+"""The loggers whose lines say how a request ended. Some servers write them after the application has returned."""
+
+_SERVERS = _ACCESS | {"gunicorn.error", "hypercorn.error", "uvicorn.asgi", "uvicorn.error"}
+"""The loggers of ASGI servers, which speak of a whole request and never of a span inside of it."""
 
 
 def span_context_for(logger_name: str = "", exc: BaseException | None = None) -> SpanContext:
-    """The span that a record belongs to: the current one, unless the record is about a request that has just failed.
+    """The span that a record belongs to: the current one, unless the record is about a request that is over.
 
-    `exc` is the exception the record carries; without one, that which is being handled counts. Within a request it
-    tells nothing: one exception may reach several (a cached future, a shared task), and escape from each of them.
+    `exc` is the exception that the record carries; without one, the exception that is being handled counts. Within a
+    request it says nothing: one exception may reach several (a cached future, a shared task), and escape from each.
     """
     current = get_current_span().get_span_context()
     by_server = logger_name in _SERVERS
     within = _within_request()
-    if not within or (by_server and exc is not None):  # a server has nothing but what escaped
-        if exc is None:
-            exc = sys.exc_info()[1]
-        origin = None if exc is None else origin_of(exc)
-        # In the same trace the current span is nearer to who writes the record; another one is only what stood there
+    if not within or (by_server and exc is not None):  # a server sees no exception but the one that escaped
+        failed = _failed_request(sys.exc_info()[1] if exc is None else exc)
+        # In the same trace the current span is nearer to the code that logs; another one is only what was current
         # before the request (servers leak one request's context into the next).
-        if origin is not None and origin.trace_id != current.trace_id:
-            return origin
-    if by_server:
-        left = None if within else left_behind()
-        if left is not None:
-            return left
-        server = server_span().get_span_context()
-        if server.is_valid:
-            return server
-    return current
+        if failed is not None and failed.trace_id != current.trace_id:
+            return failed
+    if not by_server:
+        return current
+    over = None if within else last_ended() if logger_name in _ACCESS else last_failed()
+    if over is not None:
+        return over
+    server = server_span().get_span_context()
+    return server if server.is_valid else current
+
+
+def _failed_request(exc: BaseException | None) -> SpanContext | None:
+    return None if exc is None else failed_request_of(exc)
 
 
 def _within_request() -> bool:
     """Does the current context belong to a request in progress, as far as that can be known?"""
     request = get_value(REQUEST_KEY)
     if isinstance(request, Span):
-        # Nobody is told when a request ends that is not recorded. Where another one has just failed, this one's context
-        # is most likely a leaked one.
-        return left_behind() is None
+        # The end of a request that is not recorded leaves no mark on it. Where another one has just failed, this one's
+        # context is most likely a leaked one.
+        return last_failed() is None
     return request is not None and not request.ended  # type: ignore[attr-defined]
+
+
+def span_context_now(exc: BaseException | None = None) -> SpanContext:
+    """The span that a line belongs to which is being written right now, by any logging library.
+
+    Where a handler of the standard library hands its records on (loguru's intercept handler, a formatter, structlog),
+    the line belongs to the record that is being handled. `exc` is the exception that the line carries.
+    """
+    record = _record_being_handled()
+    return span_context_for("", exc) if record is None else span_context_of(record, exc)
+
+
+def span_context_of(record: logging.LogRecord, exc: BaseException | None = None) -> SpanContext:
+    """The span that a record of the standard library belongs to: the one whose ids it carries, else the right one."""
+    if exc is None and record.exc_info:
+        exc = record.exc_info[1]
+    return _carried(record) or span_context_for(record.name, exc)
+
+
+def _carried(record: logging.LogRecord) -> SpanContext | None:
+    """The ids that a `TraceContextFilter` has put on the record, perhaps in another thread, ahead of a queue."""
+    fields = record.__dict__
+    try:
+        trace_id, span_id = int(fields["trace_id"], 16), int(fields["span_id"], 16)
+        found = SpanContext(trace_id, span_id, False, TraceFlags(int(fields["trace_flags"], 16)))
+    except (KeyError, TypeError, ValueError):  # no filter was there, or the ids are the author's own words
+        return None
+    return found if found.is_valid else None
+
+
+_HANDLING: frozenset[CodeType] = frozenset({logging.Handler.handle.__code__, logging.Logger.callHandlers.__code__})
+_MOST_FRAMES = 16  # loguru's intercept handler takes 6, structlog behind a handler 8
+
+
+def _record_being_handled() -> logging.LogRecord | None:
+    """The record that the standard library is handing to a handler in this thread, found on the stack.
+
+    A library behind that handler gets a message and a level, and neither the record nor its logger's name.
+    """
+    frame = sys._getframe(1)
+    for _ in range(_MOST_FRAMES):
+        if frame.f_code in _HANDLING:
+            record = frame.f_locals.get("record")
+            return record if isinstance(record, logging.LogRecord) else None
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return None
 
 
 def ids(span_context: SpanContext) -> dict[str, str]:
@@ -79,7 +134,7 @@ def ids_beside(fields: Mapping[str, object], span_context: SpanContext) -> dict[
 
 
 class ServiceName:
-    """The service's name: the given one, else the tracer provider's, else the environment's."""
+    """The service's name: the argument, else the tracer provider's, else the environment's."""
 
     __slots__ = ("_given", "_name", "_seen", "_tracers")
 

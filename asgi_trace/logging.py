@@ -1,8 +1,8 @@
 """The ids of the current span on log records: a filter, a JSON formatter and uvicorn's logging with both.
 
 Nothing here replaces a handler, a formatter or the record factory: a `TraceContextFilter` is added to the handlers
-that should carry the ids. Field names follow OpenTelemetry's "Trace Context in non-OTLP Log Formats"; what they hold
-is known to `_log_fields`.
+that should carry the ids. Field names follow OpenTelemetry's "Trace Context in non-OTLP Log Formats". Which span they
+name is decided in `_log_correlation`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, TracerProvider
 
-from ._log_correlation import NO_ID, ServiceName, ids, ids_beside, span_context_for
+from ._log_correlation import NO_ID, ServiceName, ids, ids_beside, span_context_for, span_context_now
 
 __all__ = ["JSONFormatter", "TraceContextFilter", "trace_context", "uvicorn_log_config"]
 
@@ -27,12 +27,15 @@ class TraceContextFilter(logging.Filter):
         handler.addFilter(TraceContextFilter())
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s trace_id=%(trace_id)s span_id=%(span_id)s"))
 
-    `trace_id` is 32 hex digits, `span_id` 16, `trace_flags` 2 (`01`: sampled); without a span `0`, `0` and `00`. The
-    name stands on the record twice, as `service.name` for JSON formatters and as `service_name`; it is `service_name`
-    when given, else that of the provider (`tracer_provider`, None is the global one), else that of `OTEL_SERVICE_NAME`
-    and `OTEL_RESOURCE_ATTRIBUTES`. What a record carries already stays: it may have passed a filter in the thread that
-    wrote it (`QueueHandler`), or its author has set it. Beside the `trace_id` of another trace, the span's ids would
-    mislead: what is missing there is `0` and `00`.
+    `trace_id` is 32 hex digits, `span_id` 16, `trace_flags` 2 (`01`: sampled); without a span they are `0`, `0` and
+    `00`. On a line of the server (uvicorn, Hypercorn, gunicorn's ASGI worker, granian) they are those of the request's
+    SERVER span. The service's name is on the record twice, as `service.name` for JSON formatters and as `service_name`
+    for format strings: the argument, else the name of the provider (`tracer_provider`, None is the global one), else
+    that of `OTEL_SERVICE_NAME`, else that of `OTEL_RESOURCE_ATTRIBUTES`.
+
+    What a record carries already stays: it may have passed a filter in the thread that wrote it (`QueueHandler`), or
+    the application has set it. Beside the `trace_id` of another trace the current span's ids would mislead, so the
+    fields that are missing there become `0` and `00`.
     """
 
     def __init__(self, service_name: str | None = None, *, tracer_provider: TracerProvider | None = None) -> None:
@@ -55,10 +58,11 @@ class TraceContextFilter(logging.Filter):
 def trace_context(exc: BaseException | None = None) -> dict[str, str]:
     """`trace_id`, `span_id` and `trace_flags` of the current span, for loggers and messages of any kind.
 
-    `exc` is the exception that the record is about, when it is not the one being handled. Without a span they are
-    `0`, `0` and `00`.
+    Called while a handler of the standard library writes a record (loguru's intercept handler, a formatter), they are
+    that record's: on a server's access line those of the request, whichever span is current. `exc` is the exception
+    that the line is about, when it is not the one being handled. Without a span they are `0`, `0` and `00`.
     """
-    return ids(span_context_for("", exc))
+    return ids(span_context_now(exc))
 
 
 # What every record has, what `Formatter.format` adds, and the coloured copy of the message that uvicorn adds.
@@ -82,7 +86,7 @@ _encode = _json.JSONEncoder(default=_text, allow_nan=False).encode
 
 
 def _encode_each(line: dict[str, Any]) -> str:
-    """`line` as JSON, with as text what JSON has no place for; the other fields stay what they are."""
+    """`line` as JSON, field by field: a value that JSON cannot hold becomes text, the others stay what they are."""
     pairs = []
     for name, value in line.items():
         try:
@@ -101,11 +105,11 @@ class JSONFormatter(logging.Formatter):
     """
 
     def __init__(self, *, use_colors: bool | None = None) -> None:
-        """`use_colors` has no effect; uvicorn hands its own option of this name to every formatter."""
+        """`use_colors` has no effect: uvicorn passes its own option of this name to every formatter."""
         super().__init__()
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON. What JSON does not know (NaN, cycles, keys that are tuples) becomes text."""
+        """The record as one line of JSON. What JSON cannot hold (NaN, cycles, keys that are tuples) becomes text."""
         fields = record.__dict__
         last: dict[str, Any] = {}
         if record.exc_info:
@@ -150,7 +154,7 @@ def uvicorn_log_config(*, json: bool = False, service_name: str | None = None) -
     formatters: dict[str, Any] = {
         "default": {
             "()": "uvicorn.logging.DefaultFormatter",
-            "fmt": f"%(levelprefix)s [{_IDS}] %(message)s",  # ahead: uvicorn's messages end with a line break
+            "fmt": f"%(levelprefix)s [{_IDS}] %(message)s",  # ids first: some messages of uvicorn end with a newline
             "use_colors": None,
         },
         "access": {

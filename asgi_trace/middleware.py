@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 from opentelemetry._logs import get_logger_provider
 from opentelemetry.metrics import get_meter_provider
-from opentelemetry.trace import get_current_span
 
 from ._options.checks import application
 from ._otel.context import attach, restore
 from ._semconv.names import OTHER_ERROR
 from ._server.coexistence import unmark
-from ._server.failed_request import leave
+from ._server.failed_request import remember_end, remember_failure
 from ._server.flush import Flushable, flushable
 from ._server.lifespan import serve_lifespan
 from ._server.start import Inbound
@@ -129,7 +128,10 @@ class TraceMiddleware:
         except BaseException as exc:
             self._failed(scope, exchange, exc)
             if _restored(token):
-                self._leave(get_current_span(context), exc)
+                try:
+                    remember_failure(context, exc)
+                except Exception:
+                    self._inbound.guard.report("marking an exception")
             raise
         answered = True
         try:
@@ -140,10 +142,11 @@ class TraceMiddleware:
             self._broken(exchange)
         try:
             restore(token)
-        except ValueError:  # whoever drives this coroutine has changed contexts under it: there is nothing to restore
-            return
-        if exchange is not None and not answered:
-            self._leave(exchange.span, None)
+            remember_end(context, not answered)
+        except ValueError:  # what drives this coroutine has changed contexts under it: there is nothing to restore
+            pass
+        except Exception:
+            self._inbound.guard.report("remembering a request")
 
     def _failed(self, scope: Scope, exchange: Request | Socket | None, exc: BaseException) -> None:
         try:
@@ -160,12 +163,6 @@ class TraceMiddleware:
         self._inbound.guard.report("ending a request")
         if exchange is not None and not exchange.ended:
             exchange.end(OTHER_ERROR)
-
-    def _leave(self, span: Span, exc: BaseException | None) -> None:
-        try:
-            leave(span.get_span_context(), exc)
-        except Exception:
-            self._inbound.guard.report("marking an exception")
 
     def _providers(self) -> list[Flushable]:
         """What holds telemetry that is not sent yet."""

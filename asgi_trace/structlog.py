@@ -6,9 +6,10 @@ It needs nothing of structlog, which calls processors by position; it is here so
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from logging import LogRecord
 from typing import Any
 
-from ._log_correlation import NO_ID, ServiceName, ids_beside, span_context_for
+from ._log_correlation import NO_ID, ServiceName, ids_beside, span_context_now, span_context_of
 
 __all__ = ["add_trace_context"]
 
@@ -21,9 +22,14 @@ def add_trace_context(logger: Any, method_name: str, event_dict: MutableMapping[
         structlog.configure(processors=[add_trace_context, structlog.processors.JSONRenderer()])
 
     What the event carries already stays, and beside the `trace_id` of another trace no ids are added. Put it before
-    processors that format the exception: a handler outside of the middleware gets its ids from that.
+    processors that format the exception: a handler outside of the middleware gets its ids from that. In the
+    `foreign_pre_chain` of a `ProcessorFormatter` it adds the ids to the records of the standard library, those of the
+    server included.
     """
-    found = ids_beside(event_dict, span_context_for("", _exception_of(event_dict)))
+    exc = _exception_of(event_dict)
+    record = event_dict.get("_record")  # ProcessorFormatter's own key
+    span_context = span_context_of(record, exc) if isinstance(record, LogRecord) else span_context_now(exc)
+    found = ids_beside(event_dict, span_context)
     if found["trace_id"] != NO_ID:
         for name, value in found.items():
             event_dict.setdefault(name, value)

@@ -32,8 +32,8 @@ __all__ = ["CapturedSpans", "capture_spans"]
 class CapturedSpans:
     """The ended spans of one `capture_spans()` block, in the order in which they ended.
 
-    Iterates, has a length and an index like a list. `tracer_provider` is the SDK provider behind it: hand it to
-    whatever else the test builds (`TraceMiddleware(app, tracer_provider=spans.tracer_provider)`, custom spans).
+    Iteration, length and index work as with a list. `tracer_provider` is the SDK provider that records them: pass it to
+    everything else that the test builds (`TraceMiddleware(app, tracer_provider=spans.tracer_provider)`, custom spans).
     """
 
     def __init__(self, sampler: Sampler | None = None, span_limits: SpanLimits | None = None) -> None:
@@ -100,8 +100,8 @@ class CapturedSpans:
 def capture_spans(sampler: Sampler | None = None, *, span_limits: SpanLimits | None = None) -> CapturedSpans:
     """Capture the spans of every `TraceMiddleware` and transport that was given no provider of its own.
 
-    Use it in a `with` block: inside, this package's default provider is one that keeps spans in memory. Custom spans
-    join when they come from `spans.tracer_provider`. `sampler` is `ParentBased(ALWAYS_ON)` unless given. Blocks nest,
-    and processes (pytest-xdist) do not see each other's.
+    Use it in a `with` block: inside it, this package's default provider is one that keeps spans in memory. Custom spans
+    are captured when their tracer comes from `spans.tracer_provider`. `sampler` is `ParentBased(ALWAYS_ON)` unless
+    given. Blocks nest; processes (pytest-xdist) do not see the spans of each other.
     """
     return CapturedSpans(sampler, span_limits)

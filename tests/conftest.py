@@ -34,9 +34,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nobody_left() -> None:
-    """No request that an earlier test left behind, in the context that all tests of a process share, is remembered."""
-    failed_request._left.set(None)
+def no_last_request() -> None:
+    """No request of an earlier test is remembered in the context that all tests of a process share."""
+    failed_request._last.set(None)
 
 
 @pytest.fixture

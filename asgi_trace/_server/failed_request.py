@@ -1,42 +1,63 @@
-"""Which request did this exception come from? What the log records that are written after a request ask.
+"""Which request does a log record belong to that is written after the request is over?
 
-The server writes its traceback, and the access line of the 500 that it sends itself, after the middleware has returned
-and put the context back; so do exception handlers and middleware outside of ours. The exception takes the ids there,
-since it reaches also what runs in another task; a context variable takes them to servers that speak without one.
+A server writes its traceback, and in part its access line, after the middleware has returned and put the context back;
+so do exception handlers and middleware outside of ours. Two things carry the ids there: the exception that escaped,
+which reaches other tasks as well, and a context variable, for a server that logs in the task of the request.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 
-from opentelemetry.trace import Span, SpanContext, TraceFlags, get_current_span
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, TraceFlags, get_current_span
 
+from .._otel.context import get_current
 from .._otel.exceptions import chain
+from .._propagation.propagator import SPAN_KEY
 
 _MARK = "_asgi_trace_origin"
 
-_left: ContextVar[tuple[SpanContext, Span] | None] = ContextVar("asgi_trace_left", default=None)
+_last: ContextVar[tuple[Span, Context, bool] | None] = ContextVar("asgi_trace_last_request", default=None)
+"""The last request of this context: its span, the context that was current after it, and whether it failed.
+
+The span and not its SpanContext, since an excluded request reads its ids only when something asks for them.
+"""
 
 
-def leave(span_context: SpanContext, exc: BaseException | None = None) -> None:
-    """Remember which request has just failed, and which exception it left with.
+def remember_end(context: Context, failed: bool) -> None:
+    """Remember which request has just ended here: that of `context`, which is no longer attached.
 
-    For the two endings after which a server speaks in the request's name: an exception that escapes, and a response
-    that the application never started or never finished. Call it after the request's context is detached.
+    `failed`: the application left it to the server to answer, or to end the response.
     """
-    _left.set((span_context, get_current_span()))
-    if exc is not None:
-        # Not setattr: a frozen dataclass may be an exception. Plain numbers: it may be unpickled where we are not.
-        exc.__dict__[_MARK] = span_context.trace_id, span_context.span_id, int(span_context.trace_flags)
+    _last.set((context.get(SPAN_KEY, INVALID_SPAN), get_current(), failed))  # type: ignore[arg-type]
 
 
-def left_behind() -> SpanContext | None:
-    """The request that failed in this context, as long as the current span is still the one that it left behind."""
-    left = _left.get()
-    return left[0] if left is not None and left[1] is get_current_span() else None
+def remember_failure(context: Context, exc: BaseException) -> None:
+    """Remember which request has just failed, and which exception escaped from it."""
+    remember_end(context, True)
+    span_context = get_current_span(context).get_span_context()
+    # Not setattr: a frozen dataclass may be an exception. Plain numbers: it may be unpickled where we are not.
+    exc.__dict__[_MARK] = span_context.trace_id, span_context.span_id, int(span_context.trace_flags)
 
 
-def origin_of(exc: BaseException) -> SpanContext | None:
+def last_failed() -> SpanContext | None:
+    """The request that failed last in this context, as long as nothing has changed the current span since."""
+    last = _last.get()
+    return last[0].get_span_context() if last is not None and last[2] and _still_there(last[1]) else None
+
+
+def last_ended() -> SpanContext | None:
+    """The request that ended last in this context, failed or not, under the same condition."""
+    last = _last.get()
+    return last[0].get_span_context() if last is not None and _still_there(last[1]) else None
+
+
+def _still_there(context: Context) -> bool:
+    return get_current_span(context) is get_current_span()
+
+
+def failed_request_of(exc: BaseException) -> SpanContext | None:
     """The request that `exc`, or the nearest exception behind it, last escaped from."""
     for link in chain(exc):
         mark = link.__dict__.get(_MARK)

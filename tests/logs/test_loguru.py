@@ -1,3 +1,5 @@
+"""loguru: `trace_context()` in its patcher puts the ids on every line."""
+
 from __future__ import annotations
 
 import asyncio

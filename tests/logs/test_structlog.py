@@ -1,3 +1,5 @@
+"""structlog: the processor `add_trace_context` puts the ids on every event."""
+
 from __future__ import annotations
 
 import asyncio

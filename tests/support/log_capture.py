@@ -10,12 +10,22 @@ from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 
+import httpx
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import Span, format_span_id, format_trace_id
 
-from asgi_trace._types import ASGIApp
+from asgi_trace._types import ASGIApp, Receive, Scope, Send
 from asgi_trace.logging import TraceContextFilter, uvicorn_log_config
 
+from .asgi import body, start
 from .servers import UvicornServer, uvicorn_serving
+
+NO_IDS = ("0", "0")
+NO_SPAN = {"trace_id": "0", "span_id": "0", "trace_flags": "00"}
+"""What stands on a record without a span."""
+
+shop = logging.getLogger("shop")
+"""The application's own logger."""
 
 
 class Kept(logging.Handler):
@@ -44,7 +54,34 @@ def ids_of(span: ReadableSpan) -> tuple[str, str]:
     return f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
 
 
-NO_IDS = ("0", "0")
+def ids_in(span: Span) -> tuple[str, str]:
+    """The ids of a span that may not be recorded, as logs write them."""
+    span_context = span.get_span_context()
+    return format_trace_id(span_context.trace_id), format_span_id(span_context.span_id)
+
+
+def record(message: str = "paid", **extra: Any) -> logging.LogRecord:
+    """A record of the logger `shop` that no handler has seen."""
+    return logging.makeLogRecord({"name": "shop", "levelname": "INFO", "msg": message, **extra})
+
+
+async def get(app: ASGIApp, path: str = "/", **options: Any) -> httpx.Response:
+    """One request through httpx's own ASGI transport, in the task of the caller."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+        return await client.get(path, **options)
+
+
+async def answer(send: Send, status: int = 200) -> None:
+    """A whole response."""
+    await send(start(status))
+    await send(body())
+
+
+async def raw(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that writes one line, `raw`, and answers."""
+    shop.info("raw")
+    await answer(send)
 
 
 @contextmanager
