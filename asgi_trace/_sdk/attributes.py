@@ -1,7 +1,7 @@
 """The attributes of one span: the SDK's `BoundedAttributes`, made in a fraction of the time.
 
-Values that need no cleaning are seen by their exact type and copied; whatever else is handed over goes through the
-SDK's own constructor. What comes out has the state that the SDK's methods expect, so all of them work on it.
+Values that need no cleaning are recognised by their exact type and copied; everything else goes through the SDK's own
+constructor. The result has the state that the SDK's methods expect, so all of them work on it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
 
-_PLAIN: frozenset[type] = frozenset({str, bool, int, float})
-"""Types whose values the SDK keeps as they are, in every version."""
+_UNCLEANED: frozenset[type] = frozenset({str, bool, int, float})
+"""Types whose values the SDK keeps as they are, in every version that `span_check` accepts."""
 _new = object.__new__
 
 
-class Later:
-    """An attribute that is made when somebody asks for it, from then on an ordinary one."""
+class LazyField:
+    """A field that is made at the first read, and from then on is an ordinary field of the instance."""
 
     def __init__(self, make: Callable[[Any], object]) -> None:
         self._make = make
@@ -31,56 +31,57 @@ class Later:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        # One step, so that all threads which ask at the same time get the same object.
+        # setdefault() is one atomic step, so all threads that read at the same time get the same object.
         return vars(instance).setdefault(self._name, self._make(instance))
 
 
-class Attributes(BoundedAttributes):
-    """Bounded attributes that are made by `Bounds`. They know which values fit without being cleaned."""
+class SpanAttributes(BoundedAttributes):
+    """Bounded attributes that `AttributeLimits` has made. They know which values fit without being cleaned."""
 
     dropped = 0
     _immutable = False
-    _extended_attributes = False  # until SDK 1.44
-    _lock: Any = Later(lambda _: threading.RLock())
+    _extended_attributes = False  # read by SDKs before 1.44
+    _lock: Any = LazyField(lambda _: threading.RLock())
 
     room: int
-    """So many attributes fit in: `maxlen`, as a number also where there is no limit."""
-    plain: frozenset[type]
-    """Types that need no cleaning: without `str`, where text may have to be cut."""
+    """How many attributes fit in: `maxlen`, or a very large number where there is no limit."""
+    uncleaned: frozenset[type]
+    """Types whose values are kept as they are: without `str` where long text is cut."""
 
 
-class Bounds:
-    """Makes the attributes of spans within one provider's limits."""
+class AttributeLimits:
+    """Makes the attributes of spans within the limits of one provider."""
 
-    def __init__(self, most: int | None, longest: int | None) -> None:
-        self._most = most
-        self._longest = longest
-        self._room = sys.maxsize if most is None else most
-        self._plain = _PLAIN if longest is None else _PLAIN - {str}
+    def __init__(self, max_count: int | None, max_length: int | None) -> None:
+        self._max_count = max_count
+        self._max_length = max_length
+        self._room = sys.maxsize if max_count is None else max_count
+        self._uncleaned = _UNCLEANED if max_length is None else _UNCLEANED - {str}
 
-    def attributes(self, given: Mapping[str, Any] | None) -> Attributes:
-        """The attributes that a span starts with."""
-        made = _new(Attributes)
-        made.maxlen = self._most
-        made.max_value_len = self._longest
+    def attributes(self, given: Mapping[str, Any] | None) -> SpanAttributes:
+        """The attributes that a span starts with. `given` is read once."""
+        made = _new(SpanAttributes)
+        made.maxlen = self._max_count
+        made.max_value_len = self._max_length
         made.room = self._room
-        made.plain = self._plain
+        made.uncleaned = self._uncleaned
         if not given:
             made._dict = {}
             return made
         if type(given) is dict or type(given) is MappingProxyType:
-            # A copy before it is looked at: another thread may change what was given.
+            # The copy is checked, not the original: another thread may change that between the check and the copy.
             values = given.copy() if type(given) is dict else dict(given.items())
-            if len(values) <= self._room and are_plain(values, self._plain):
+            if len(values) <= self._room and need_no_cleaning(values, self._uncleaned):
                 made._dict = values
                 return made
-        BoundedAttributes.__init__(made, self._most, given, immutable=False, max_value_len=self._longest)
+            given = values
+        BoundedAttributes.__init__(made, self._max_count, given, immutable=False, max_value_len=self._max_length)
         return made
 
 
-def are_plain(values: dict[str, Any], plain: frozenset[type]) -> bool:
-    """Would the SDK keep all of these as they are?"""
+def need_no_cleaning(values: dict[str, Any], uncleaned: frozenset[type]) -> bool:
+    """Whether the SDK would keep all of these as they are."""
     for key, value in values.items():  # noqa: SIM110 - twice as fast as all()
-        if type(value) not in plain or type(key) is not str or not key:
+        if type(value) not in uncleaned or type(key) is not str or not key:
             return False
     return True

@@ -1,7 +1,7 @@
-"""Which encoder to use with the installed version of the official one: ours, when it writes the same bytes.
+"""Which encoder to use with the installed version of the official one: ours, where it writes the same bytes.
 
-Both are given a batch that holds one of everything that a span can have. A version that writes a field more, or one
-differently, is followed at once, by using it.
+Both encode a batch that holds one of everything that a span can have. Where a version writes one more field, or writes
+one differently, the official encoder is used, which is said once at INFO.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from .._guard import logger
-from .attributes import Bounds
-from .encoder import Encode, Encoder, official
+from .attributes import AttributeLimits
+from .encoder import Encode, SpanEncoder, official_bytes
 
 _ATTRIBUTES: dict[str, Any] = {
     "text": "a",
@@ -37,19 +37,20 @@ _ATTRIBUTES: dict[str, Any] = {
 
 def span_encoder() -> Encode:
     """A function from a batch of spans to the bytes of an `ExportTraceServiceRequest`."""
-    return Encoder() if _same_bytes() else official
+    return SpanEncoder() if writes_official_bytes() else official_bytes
 
 
 @cache
-def _same_bytes() -> bool:
+def writes_official_bytes() -> bool:
+    """Whether our encoder writes what the installed official one writes; found out once."""
     try:
-        same = Encoder().encode(_sample()) == official(_sample())
+        if SpanEncoder().encode(_sample()) == official_bytes(_sample()):
+            return True
+        reason = "it writes other bytes than ours"
     except Exception as exc:
-        logger.debug("spans are encoded by the official encoder, since this version is not as expected: %r", exc)
-        return False
-    if not same:
-        logger.debug("spans are encoded by the official encoder, since this version writes other bytes than ours")
-    return same
+        reason = repr(exc)
+    logger.info("spans are encoded by the official encoder, since this version of it is not as expected: %s", reason)
+    return False
 
 
 def _sample() -> list[ReadableSpan]:
@@ -67,7 +68,7 @@ def _sample() -> list[ReadableSpan]:
             context=context,
             parent=(None, caller, context)[number % 3],
             resource=resources[number % 2],
-            attributes=(_ATTRIBUTES, attributes, None, Bounds(None, None).attributes({"a": "b"}))[number % 4],
+            attributes=(_ATTRIBUTES, attributes, None, AttributeLimits(None, None).attributes({"a": "b"}))[number % 4],
             events=[Event("event", attributes, 3), Event("", None, 4)] if number % 3 else (),
             links=[Link(caller, attributes), Link(context)] if number % 4 else (),
             kind=kinds[number % len(kinds)],

@@ -1,7 +1,7 @@
-"""Protocol buffers on the wire, as far as OTLP needs them: numbers, text, attributes. Pure.
+"""Protocol Buffers' wire format, as far as OTLP needs it: numbers, text, attributes. Pure functions.
 
-Writes what the official library writes for the same value, or raises: a value that no rule here knows, or that the
-official library would refuse, is left to it. Fields are given as their tag, the byte that stands in front of them.
+Each writes what the official library writes for the same value, or raises `Unknown`: a value that no rule here covers,
+or that the official library would refuse, is left to that. A field is named by its tag, the byte in front of its value.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ try:
     from opentelemetry.exporter.otlp.proto.common._internal import _encode_value
 
     NULL_IS_EMPTY = _encode_value(None).SerializeToString() == b""
-except Exception:  # before 1.45 there is no None; if this name is gone one day, it is left to the official encoder
+except Exception:  # before 1.45 None is refused; should the name go away, None is left to the official encoder
     NULL_IS_EMPTY = False
 
 
 class Unknown(Exception):
-    """A value that is left to the official encoder."""
+    """This value is left to the official encoder."""
 
 
 def _varint(number: int) -> bytes:
@@ -100,7 +100,7 @@ def any_value(value: Any) -> bytes:
         return b"\x21" + _double(value)
     if value is None and NULL_IS_EMPTY:
         return b""
-    return _rarer(value)
+    return _unusual(value)
 
 
 def _int(value: int) -> bytes:
@@ -109,8 +109,8 @@ def _int(value: int) -> bytes:
     return b"\x18" + varint(value if value >= 0 else value + (1 << 64))
 
 
-def _rarer(value: Any) -> bytes:
-    # In the order in which the official encoder asks; what is a subclass counts as what it is one of.
+def _unusual(value: Any) -> bytes:
+    # In the order in which the official encoder looks; an instance of a subclass counts as one of the base class.
     if isinstance(value, str):
         return sized(b"\x0a", str.encode(value))
     if isinstance(value, int):

@@ -1,8 +1,9 @@
-"""What the SDK's standard samplers will say, worked out beforehand.
+"""What the SDK's standard samplers will decide, worked out beforehand.
 
-Five of its samplers decide by nothing but the parent's flags and the number of the trace. Their answer for each kind of
-parent is written down as a threshold, so that a span needs one comparison in place of three calls. Every other sampler,
-a subclass of these too, is asked each time.
+Five of its samplers decide by nothing but the parent's flags and the trace id. Their decision for each kind of parent
+is written down as a threshold for the trace id, so that starting a span needs one comparison in place of three calls.
+Every other sampler is asked each time: one of another class, a subclass of these five too, and one whose
+`should_sample` was replaced on the instance or in its class.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.sampling import (
     Decision,
     ParentBased,
     Sampler,
+    StaticSampler,
     TraceIdRatioBased,
 )
 from opentelemetry.trace import (
@@ -29,11 +31,13 @@ from opentelemetry.trace import (
 )
 
 Thresholds = tuple[int, int, int, int, int]
-"""What the low 64 bits of a sampled trace's number are less than: for a root, for a local parent that is not sampled,
-for one that is, and for a remote parent likewise."""
+"""What the low 64 bits of a sampled trace's id are less than: for a root, for a local parent that is not sampled, for
+one that is, and for a remote parent likewise."""
 
 LOW_BITS = (1 << 64) - 1
 LOCAL, REMOTE = 1, 3
+"""Indices of `Thresholds` for a parent that is not sampled."""
+
 _BRANCHES = (
     "_root",
     "_local_parent_not_sampled",
@@ -46,6 +50,10 @@ _PARENTS = (
     INVALID_SPAN_CONTEXT,
     *(SpanContext(1, 2, remote, TraceFlags(flags), _STATE) for remote in (False, True) for flags in (0, 1)),
 )
+_ORIGINAL: dict[type[Sampler], Any] = {
+    kind: kind.should_sample for kind in (ParentBased, StaticSampler, TraceIdRatioBased)
+}
+"""The methods as the SDK defines them."""
 
 
 def thresholds(sampler: Sampler) -> Thresholds | None:
@@ -54,12 +62,16 @@ def thresholds(sampler: Sampler) -> Thresholds | None:
         found = tuple(_threshold(getattr(sampler, branch, None)) for branch in _BRANCHES)
     else:
         found = (_threshold(sampler),) * len(_BRANCHES)
-    if None in found or not all(_holds(sampler, *each) for each in zip(_PARENTS, found)):  # noqa: B905
+    if None in found or not _is_original(sampler):
+        return None
+    if not all(_holds(sampler, *each) for each in zip(_PARENTS, found)):  # noqa: B905
         return None
     return cast(Thresholds, found)
 
 
 def _threshold(sampler: Sampler | None) -> int | None:
+    if sampler is None or not _is_original(sampler):
+        return None
     if sampler is ALWAYS_ON:
         return LOW_BITS + 1
     if sampler is ALWAYS_OFF:
@@ -67,8 +79,14 @@ def _threshold(sampler: Sampler | None) -> int | None:
     return sampler.bound if type(sampler) is TraceIdRatioBased else None
 
 
+def _is_original(sampler: Sampler) -> bool:
+    """Whether its decision is the SDK's own code. A replacement may decide by the name, which no trial would show."""
+    original = _ORIGINAL.get(type(sampler))
+    return type(sampler).should_sample is original and "should_sample" not in vars(sampler)
+
+
 def _holds(sampler: Sampler, parent: SpanContext, threshold: Any) -> bool:
-    """Does the sampler itself say so, on both sides of the threshold?"""
+    """Whether the sampler decides as the threshold says, on both sides of it."""
     context = set_span_in_context(NonRecordingSpan(parent), Context())
     for number in (0, threshold - 1, threshold, LOW_BITS):
         if 0 <= number <= LOW_BITS:

@@ -1,23 +1,20 @@
 """A span with the state of the SDK's own, made in a fraction of the time.
 
-It is a subclass that skips the constructor: lists and locks that most spans never need are made when something asks for
-them. Starting, ending, events, links, status and exceptions are the SDK's own methods, inherited; what is written here
-is written because it is called for every span, and hands anything unusual back to the SDK.
+It is a subclass that skips the constructor: lists that most spans never need are made at the first read. Starting,
+ending, events, links, status and exceptions are the SDK's own methods, inherited. A method is written here only because
+it is called for every span, and it hands anything unusual to the SDK's.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
-from .attributes import Attributes, Later, are_plain
-
-if TYPE_CHECKING:
-    from .tracer import Tracer
+from .attributes import LazyField, SpanAttributes, need_no_cleaning
 
 _new = object.__new__
 _UNSET = Status(StatusCode.UNSET)
@@ -34,22 +31,22 @@ def _links(span: Any) -> object:
     return span._new_links(())
 
 
-class _Span(sdk._Span):  # the SDK's name as well, since `repr()` shows it
+class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
     _trace_config = None
     _status = _UNSET
-    _events: Any = Later(_events)
-    _links: Any = Later(_links)
+    _events: Any = LazyField(_events)
+    _links: Any = LazyField(_links)
     _listed = False
-    """Is there a list of events or links?"""
+    """Whether there is a list of events or links."""
 
     def set_attribute(self, key: str, value: Any) -> None:
         """See `opentelemetry.trace.Span`."""
         attributes = self._attributes
-        if type(attributes) is Attributes and type(value) in attributes.plain and type(key) is str and key:
+        if type(attributes) is SpanAttributes and type(value) in attributes.uncleaned and type(key) is str and key:
             with self._lock:
                 values = attributes._dict
                 if self._end_time is None and len(values) < attributes.room:
-                    values.pop(key, None)  # what is set again goes to the end, as in the SDK
+                    values.pop(key, None)  # an attribute that is set again moves to the end, as in the SDK
                     values[key] = value
                     return
         super().set_attribute(key, value)
@@ -57,9 +54,9 @@ class _Span(sdk._Span):  # the SDK's name as well, since `repr()` shows it
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """See `opentelemetry.trace.Span`."""
         own = self._attributes
-        if type(attributes) is dict and type(own) is Attributes:
-            given = attributes.copy()  # before it is looked at: another thread may change what was given
-            if are_plain(given, own.plain):
+        if type(attributes) is dict and type(own) is SpanAttributes:
+            given = attributes.copy()  # the copy is checked: another thread may change the original meanwhile
+            if need_no_cleaning(given, own.uncleaned):
                 with self._lock:
                     values = own._dict
                     if self._end_time is None and len(values) + len(given) <= own.room:
@@ -96,7 +93,7 @@ class _Span(sdk._Span):  # the SDK's name as well, since `repr()` shows it
 
 
 def new_span(
-    tracer: Tracer,
+    tracer: Any,  # ours: its class imports this module
     name: str,
     context: SpanContext,
     parent: SpanContext | None,
@@ -107,7 +104,7 @@ def new_span(
     set_status_on_exception: bool,
     record_end_metrics: Callable[[], None] | None,
 ) -> _Span:
-    """A span that is not started yet: what the SDK's constructor does."""
+    """A span that has not started yet: what the SDK's constructor does."""
     span = _new(_Span)
     span._name = name
     span._context = context
@@ -124,7 +121,7 @@ def new_span(
     span._span_processor = tracer.span_processor
     span._limits = tracer._span_limits
     span._lock = threading.Lock()
-    span._attributes = tracer._bounds.attributes(attributes)
+    span._attributes = tracer._attribute_limits.attributes(attributes)
     span._record_end_metrics = record_end_metrics
     if links:
         span._listed = True

@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from asgi_trace import _sdk as sdk
 from asgi_trace._sdk import attribute_cache, encoder, encoder_check
-from asgi_trace._sdk.encoder import Encoder, official
+from asgi_trace._sdk.encoder import SpanEncoder, official_bytes
 from asgi_trace._sdk.protobuf import NULL_IS_EMPTY
 
 from ..support.sdk import CALLER, MAPPINGS, Colour, Level, Sly, Stage, Text, outcome
@@ -99,7 +99,7 @@ ODD = st.fixed_dictionaries(
         "instrumentation_scope": SCOPES.map(lambda make: make()),
     },
 )
-ENCODER = Encoder()
+ENCODER = SpanEncoder()
 """One for all examples, as a service has it: what it remembers must not change a byte."""
 
 
@@ -110,7 +110,7 @@ def test_any_batch_is_encoded_as_ever(batch: list[dict[str, Any]]) -> None:
     logging.disable(logging.CRITICAL)  # the official encoder has a lot to say
     try:
         spans = [span(**fields) for fields in batch]
-        assert outcome(ENCODER, spans) == outcome(official, spans)
+        assert outcome(ENCODER, spans) == outcome(official_bytes, spans)
     finally:
         logging.disable(logging.NOTSET)
 
@@ -171,7 +171,7 @@ def test_any_ordinary_batch_is_encoded_by_hand(batch: list[dict[str, Any]]) -> N
         for field, value in common.items():
             setattr(finished, f"_{field}", value)
         ended.append(finished)
-    assert ENCODER.encode(ended) == official(ended)
+    assert ENCODER.encode(ended) == official_bytes(ended)
 
 
 # --- pointed ---
@@ -179,9 +179,9 @@ def test_any_ordinary_batch_is_encoded_by_hand(batch: list[dict[str, Any]]) -> N
 
 def by_hand(*spans: Any) -> bool:
     """Whether the official encoder was not needed; the bytes are compared in any case."""
-    assert Encoder()(spans) == official(spans)
+    assert SpanEncoder()(spans) == official_bytes(spans)
     try:
-        Encoder().encode(spans)
+        SpanEncoder().encode(spans)
     except Exception:
         return False
     return True
@@ -231,7 +231,7 @@ def test_nothing_as_a_value() -> None:
     """None is encoded by hand where the official encoder knows it."""
     logging.disable(logging.CRITICAL)
     try:
-        kept = b"nothing" in official([span(attributes={"nothing": None})])
+        kept = b"nothing" in official_bytes([span(attributes={"nothing": None})])
     finally:
         logging.disable(logging.NOTSET)
     assert kept is NULL_IS_EMPTY
@@ -256,9 +256,9 @@ def test_a_scope_that_is_nothing() -> None:
 def test_numbers_and_truth_are_told_apart() -> None:
     """1, 1.0 and True are equal, and remembered as what they are."""
     spans = [span(attributes={"key": value}) for value in (1, True, 1.0, 0, False, 0.0, -0.0, "1", 1)]
-    encoder = Encoder()
+    encoder = SpanEncoder()
     for _ in range(2):
-        assert [encoder.encode([each]) for each in spans] == [official([each]) for each in spans]
+        assert [encoder.encode([each]) for each in spans] == [official_bytes([each]) for each in spans]
 
 
 def test_equal_resources_and_scopes_are_one() -> None:
@@ -272,7 +272,7 @@ def test_equal_resources_and_scopes_are_one() -> None:
         for number in range(12)
     ]
     assert by_hand(*spans)
-    assert len(Encoder().encode(spans)) < sum(len(Encoder().encode([each])) for each in spans)
+    assert len(SpanEncoder().encode(spans)) < sum(len(SpanEncoder().encode([each])) for each in spans)
 
 
 def test_an_object_that_lives_for_a_moment() -> None:
@@ -324,10 +324,10 @@ def test_dropped_without_any_left() -> None:
 
 def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys, values of a key and the length of a value: past its bound each is encoded anew, into the same bytes."""
-    monkeypatch.setattr(attribute_cache, "MOST_KEYS", 3)
-    monkeypatch.setattr(attribute_cache, "MOST_VALUES", 4)
-    monkeypatch.setattr(attribute_cache, "LONGEST", 5)
-    encoder = Encoder()
+    monkeypatch.setattr(attribute_cache, "MAX_KEYS", 3)
+    monkeypatch.setattr(attribute_cache, "MAX_VALUES", 4)
+    monkeypatch.setattr(attribute_cache, "MAX_LENGTH", 5)
+    encoder = SpanEncoder()
     for number in range(40):
         each = span(
             attributes={
@@ -338,9 +338,9 @@ def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
                 "k" * 9: 1,
             }
         )
-        assert encoder.encode([each]) == official([each])
-    fields = encoder._memo._fields
-    assert sorted(fields) == sorted(encoder._memo._heads) == ["host", "key", "path"]
+        assert encoder.encode([each]) == official_bytes([each])
+    fields = encoder._cache._fields
+    assert sorted(fields) == sorted(encoder._cache._heads) == ["host", "key", "path"]
     assert (sorted(fields["key"]), fields["path"]) == ([0, 1, 2, 3], {})
     assert list(fields["host"]) == ["", "hhh"]
 
@@ -348,16 +348,21 @@ def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- other versions ---
 
 
-def test_another_encoding_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the official encoder writes other bytes than expected, or fails, it is used itself."""
-    assert isinstance(sdk.span_encoder(), Encoder)
-    for changed in (lambda spans: official(spans) + b"\x10\x00", lambda spans: 1 / 0):
-        monkeypatch.setattr(encoder_check, "official", changed)
-        encoder_check._same_bytes.cache_clear()
-        assert sdk.span_encoder() is changed
+def test_another_encoding_is_followed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the official encoder writes other bytes than expected, or fails, it is used, which is said once at INFO."""
+    caplog.set_level("INFO")
+    assert isinstance(sdk.span_encoder(), SpanEncoder)
+    assert caplog.records == []
+    for changed in (lambda spans: official_bytes(spans) + b"\x10\x00", lambda spans: 1 / 0):
+        monkeypatch.setattr(encoder_check, "official_bytes", changed)
+        encoder_check.writes_official_bytes.cache_clear()
+        caplog.clear()
+        assert [sdk.span_encoder(), sdk.span_encoder()] == [changed, changed]
+        assert [(record.name, record.levelname) for record in caplog.records] == [("asgi_trace", "INFO")]
+        assert "spans are encoded by the official encoder" in caplog.text
     monkeypatch.undo()
-    encoder_check._same_bytes.cache_clear()
+    encoder_check.writes_official_bytes.cache_clear()
     monkeypatch.setattr(encoder, "_LOCAL_PARENT", b"\x00\x00\x00\x00")
-    assert sdk.span_encoder() is official
+    assert sdk.span_encoder() is official_bytes
     monkeypatch.undo()
-    encoder_check._same_bytes.cache_clear()
+    encoder_check.writes_official_bytes.cache_clear()

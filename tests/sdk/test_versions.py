@@ -7,13 +7,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk import trace as official
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, SamplingResult, StaticSampler
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_ON,
+    Decision,
+    ParentBased,
+    SamplingResult,
+    StaticSampler,
+    TraceIdRatioBased,
+)
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from asgi_trace import _sdk as sdk
@@ -22,10 +31,10 @@ from asgi_trace._configuration.otlp_settings import CollectorArguments
 from asgi_trace._configuration.providers import build
 from asgi_trace._sdk import encoder_check, sampler_thresholds, span_check
 from asgi_trace._sdk import tracer as drop_in
-from asgi_trace._sdk.encoder import official as official_bytes
+from asgi_trace._sdk.encoder import official_bytes
 
 from ..support.otlp_receiver import Receiver
-from ..support.sdk import Stage
+from ..support.sdk import Stage, heard
 
 Patch = pytest.MonkeyPatch
 
@@ -33,11 +42,11 @@ Patch = pytest.MonkeyPatch
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
     """What is known of the real SDK is not what a test makes of it."""
-    span_check.are_twins.cache_clear()
-    encoder_check._same_bytes.cache_clear()
+    span_check.same_as_sdk.cache_clear()
+    encoder_check.writes_official_bytes.cache_clear()
     yield
-    span_check.are_twins.cache_clear()
-    encoder_check._same_bytes.cache_clear()
+    span_check.same_as_sdk.cache_clear()
+    encoder_check.writes_official_bytes.cache_clear()
 
 
 def after(function: Callable[..., Any], change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
@@ -110,6 +119,123 @@ def nothing_to_ask(patch: Patch) -> None:
     patch.setattr(official.Tracer, "start_span", lambda self, name: NonRecordingSpan(SpanContext(1, 2, False)))
 
 
+def values_without_control_characters(patch: Patch) -> None:
+    """Text loses the characters that no terminal shows."""
+
+    def clean(self: Any, _: Any) -> None:
+        self._dict = {
+            key: "".join(filter(str.isprintable, value)) if isinstance(value, str) else value
+            for key, value in self._dict.items()
+        }
+
+    patch.setattr(BoundedAttributes, "__init__", after(BoundedAttributes.__init__, clean))
+
+
+def no_nan(patch: Patch) -> None:
+    """A value that is not a number is dropped where an attribute is set."""
+    set_item = BoundedAttributes.__setitem__
+
+    def set_number(self: Any, key: str, value: Any) -> None:
+        if value == value:
+            set_item(self, key, value)
+
+    patch.setattr(BoundedAttributes, "__setitem__", set_number)
+
+
+def short_keys(patch: Patch) -> None:
+    """Keys are cut."""
+    original = BoundedAttributes._setitem_locked
+    patch.setattr(BoundedAttributes, "_setitem_locked", lambda self, key, value: original(self, key[:255], value))
+
+
+def a_count_in_the_class(patch: Patch) -> None:
+    """Spans are counted in the tracer's class."""
+    patch.setattr(official.Tracer, "started", 0, raising=False)
+
+    def count(self: Any, span: Any) -> Any:
+        official.Tracer.started += 1  # type: ignore[attr-defined]
+        return span
+
+    patch.setattr(official.Tracer, "start_span", after(official.Tracer.start_span, count))
+
+
+def a_list_in_the_module(patch: Patch) -> None:
+    """Spans in flight are kept in a list of the module."""
+    patch.setattr(official, "_in_flight", [], raising=False)
+
+    def keep(self: Any, _: Any) -> None:
+        official._in_flight.append(self._context)  # type: ignore[attr-defined]
+
+    patch.setattr(official.Span, "__init__", after(official.Span.__init__, keep))
+
+
+def a_metric(patch: Patch) -> None:
+    """Each span is measured with an instrument of its own."""
+    create = official.Tracer.__init__
+
+    def created(self: Any, *args: Any, **kwargs: Any) -> None:
+        create(self, *args, **kwargs)
+        provider = kwargs["meter_provider"] or NoOpMeterProvider()
+        self._spans = provider.get_meter("sdk").create_counter("spans")
+
+    def count(self: Any, span: Any) -> Any:
+        self._spans.add(1)
+        return span
+
+    patch.setattr(official.Tracer, "__init__", created)
+    patch.setattr(official.Tracer, "start_span", after(official.Tracer.start_span, count))
+
+
+def no_empty_name(patch: Patch) -> None:
+    """A span without a name gets one, with a warning."""
+
+    def named(self: Any, _: Any) -> None:
+        if not self._name:
+            self._name = "unnamed"
+            official.logger.warning("a span has no name")
+
+    patch.setattr(official.Span, "__init__", after(official.Span.__init__, named))
+
+
+def no_empty_new_name(patch: Patch) -> None:
+    """The empty name is refused where a span is renamed."""
+    rename = official.Span.update_name
+    patch.setattr(official.Span, "update_name", lambda self, name: rename(self, name) if name else None)
+
+
+def trimmed_names(patch: Patch) -> None:
+    """Spaces around a new name go."""
+    rename = official.Span.update_name
+    patch.setattr(official.Span, "update_name", lambda self, name: rename(self, name.strip()))
+
+
+def a_word_about_late_names(patch: Patch) -> None:
+    """A name that comes after the end is logged in other words."""
+
+    def rename(self: Any, name: str) -> None:
+        if self._end_time is None:
+            self._name = name
+        else:
+            official.logger.warning("the name %s comes too late", name)
+
+    patch.setattr(official.Span, "update_name", rename)
+
+
+def other_limits(patch: Patch) -> None:
+    """Of too many attributes the newest is dropped, not the oldest."""
+    original = BoundedAttributes._setitem_locked
+
+    def keep_the_oldest(self: Any, key: str, value: Any) -> None:
+        if self.maxlen is None or len(self._dict) < self.maxlen or key in self._dict:
+            original(self, key, value)
+        else:
+            self.dropped += 1
+
+    patch.setattr(BoundedAttributes, "_setitem_locked", keep_the_oldest)
+
+
+INHERITED = [other_limits, a_word_about_late_names]
+"""What our spans leave to the SDK in any case, so that a change needs no standing aside."""
 STRANGE = [
     another_field,
     another_readable_field,
@@ -118,19 +244,67 @@ STRANGE = [
     other_questions,
     other_ids,
     nothing_to_ask,
+    values_without_control_characters,
+    no_nan,
+    short_keys,
+    a_count_in_the_class,
+    a_list_in_the_module,
+    a_metric,
+    no_empty_name,
+    no_empty_new_name,
+    trimmed_names,
 ]
 
 
 @pytest.mark.parametrize("strange", STRANGE, ids=lambda strange: strange.__name__)
-def test_an_sdk_that_differs_is_left_alone(strange: Callable[[Patch], None], monkeypatch: Patch) -> None:
-    """Its own tracer and spans do the work, as they would without us."""
+def test_an_sdk_that_differs_is_left_alone(
+    strange: Callable[[Patch], None], monkeypatch: Patch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own tracer and spans do the work, as they would without us, which is said in one INFO record."""
+    caplog.set_level("INFO")
     strange(monkeypatch)
     stage = Stage(sdk.TracerProvider)
     assert type(stage.tracer) is official.Tracer
+    for number in range(3):
+        stage.provider.get_tracer(str(number))
+    assert [(record.name, record.levelname) for record in caplog.records] == [("asgi_trace", "INFO")]
+    assert "the SDK's own spans are used" in caplog.text
     span = stage.tracer.start_span("name")
     assert type(span) in (official._Span, NonRecordingSpan)
     span.end()
     assert len(stage.processor.ended) == (type(span) is official._Span)
+
+
+@pytest.mark.parametrize("changed", INHERITED, ids=lambda changed: changed.__name__)
+def test_an_sdk_that_differs_where_it_is_asked_is_followed(
+    changed: Callable[[Patch], None], monkeypatch: Patch
+) -> None:
+    """A rule that our spans have from the SDK at run time holds for them as well."""
+    changed(monkeypatch)
+    limits = official.SpanLimits(max_span_attributes=2)
+    seen = []
+    for kind in (official.TracerProvider, sdk.TracerProvider):
+        span: Any = Stage(kind, limits=limits).tracer.start_span("name", attributes={"a": 1})
+        span.set_attributes({"b": 2, "c": 3})
+        span.set_attribute("d", 4)
+        with heard() as messages:
+            span.end()
+            span.update_name("late")
+        seen.append((dict(span.attributes), span.dropped_attributes, messages))
+    assert seen[0] == seen[1]
+
+
+NEWEST = (1, 45)
+"""The newest SDK that our spans and encoder have been compared with."""
+
+
+def test_the_newest_sdk_is_matched() -> None:
+    """With the newest SDK that is known, or a later one, our spans and our encoder do the work."""
+    if tuple(map(int, version("opentelemetry-sdk").split(".")[:2])) < NEWEST:
+        return  # an older one may be unlike; what happens then is tested above
+    assert span_check.same_as_sdk(drop_in.adopt)
+    assert encoder_check.writes_official_bytes()
+    assert type(Stage(sdk.TracerProvider).tracer) is drop_in.Tracer
 
 
 def test_what_the_sdk_adds_elsewhere_is_inherited(monkeypatch: Patch) -> None:
@@ -138,7 +312,7 @@ def test_what_the_sdk_adds_elsewhere_is_inherited(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr(official.Span, "add_event", lambda self, *args, **kwargs: self.set_attribute("event", args[0]))
     stage = Stage(sdk.TracerProvider)
-    if not span_check.are_twins(drop_in.adopted):  # the fields of this SDK differ anyhow
+    if not span_check.same_as_sdk(drop_in.adopt):  # the fields of this SDK differ anyhow
         return
     assert type(stage.tracer) is drop_in.Tracer
     span: Any = stage.tracer.start_span("name")
@@ -154,7 +328,7 @@ def test_asking_the_sdk_is_quick_silent_and_done_once(caplog: pytest.LogCaptureF
     assert time.perf_counter() - began < 1
     for number in range(3):
         stage.provider.get_tracer(str(number))
-    assert span_check.are_twins.cache_info().misses == 1
+    assert span_check.same_as_sdk.cache_info().misses == 1
     assert (stage.processor.told, stage.ids.asked, caplog.records) == ([], [], [])
 
 
@@ -203,6 +377,26 @@ def test_samplers_that_are_unlike_are_asked(monkeypatch: Patch) -> None:
     assert not stage.tracer.start_span("name", Context()).is_recording()
 
 
+@pytest.mark.parametrize("where", ["instance", "class", "leaf", "leaf's class"])
+def test_a_sampler_with_another_method_is_asked(where: str, monkeypatch: Patch) -> None:
+    """A standard sampler whose `should_sample` was replaced decides itself, though it agrees at every trial."""
+    leaf = TraceIdRatioBased(1.0)
+    sampler: Any = ParentBased(leaf)
+    owner: Any = {"instance": sampler, "class": ParentBased, "leaf": leaf, "leaf's class": TraceIdRatioBased}[where]
+    original = owner.should_sample
+
+    def by_name(*args: Any, **kwargs: Any) -> SamplingResult:
+        if "secret" in (*args, *kwargs.values()):
+            return SamplingResult(Decision.DROP)
+        result: SamplingResult = original(*args, **kwargs)
+        return result
+
+    monkeypatch.setattr(owner, "should_sample", by_name)
+    assert sampler_thresholds.thresholds(sampler) is None
+    tracer = Stage(sdk.TracerProvider, sampler).tracer
+    assert [tracer.start_span(name, Context()).is_recording() for name in ("open", "secret")] == [True, False]
+
+
 # --- configure() ---
 
 
@@ -211,7 +405,7 @@ def test_what_configure_builds(strange: bool, monkeypatch: Patch) -> None:
     """Its provider and the exporter's encoder are ours; spans arrive, also where the SDK's own classes do the work."""
     if strange:
         another_field(monkeypatch)
-        monkeypatch.setattr(encoder_check, "official", lambda spans: official_bytes(spans) + b"\x78\x00")
+        monkeypatch.setattr(encoder_check, "official_bytes", lambda spans: official_bytes(spans) + b"\x78\x00")
     with Receiver() as receiver:
         settings: dict[str, Any] = dict.fromkeys(inspect.signature(CollectorArguments.checked).parameters)
         tracing = build(
@@ -225,7 +419,7 @@ def test_what_configure_builds(strange: bool, monkeypatch: Patch) -> None:
         with tracing:
             tracer = tracing.tracer_provider.get_tracer("test")
             assert type(tracing.tracer_provider) is sdk.TracerProvider
-            ours = not strange and span_check.are_twins(drop_in.adopted)
+            ours = not strange and span_check.same_as_sdk(drop_in.adopt)
             assert type(tracer) is (drop_in.Tracer if ours else official.Tracer)
             with tracer.start_as_current_span("outer", attributes={"a": [1, 2], "b": "c"}) as outer:
                 outer.add_event("event", {"d": 1})
