@@ -11,7 +11,7 @@ from threading import Event
 
 from .._version import VERSION
 from ..viewer.analysis.cause import explain
-from ..viewer.analysis.summary import by_route
+from ..viewer.analysis.summary import from_histograms, from_spans
 from ..viewer.analysis.timeline import Timeline, build
 from ..viewer.command import write_out
 from ..viewer.live import Live
@@ -22,9 +22,9 @@ from ..viewer.render.html import Page, write
 from ..viewer.render.progress import Progress
 from ..viewer.render.screen import Line, Part, Screen, to_text
 from ..viewer.render.svg import picture
-from ..viewer.render.terminal import metric_table, stray_log_table, trace_lines
-from ..viewer.render.text import plural, wrap
+from ..viewer.render.terminal import metric_table, route_table, stray_log_table, trace_lines
 from ..viewer.render.wording import Colours
+from ..viewer.text import plural, wrap
 from .scenario import STEPS, Scenario, ServiceFailed, StepFailed
 
 _PICTURE_WIDTH = 110
@@ -96,7 +96,8 @@ def _show(scenario: Scenario, options: Options) -> None:
     lines: list[Part] = []
     for timeline in timelines:
         lines += trace_lines(timeline, screen, colours, heading=scenario.headings.get(timeline.trace_id, ""))
-    lines += metric_table(by_route(scenario.store.histograms()), screen, colours)
+    lines += route_table(from_spans(scenario.store.routes()), screen, colours)
+    lines += metric_table(from_histograms(scenario.store.histograms()), screen, colours)
     lines += stray_log_table(scenario.store.stray_logs(), screen, colours)
     write_out(to_text([*lines, *_verdicts(timelines, screen.width)], screen))
 
@@ -131,7 +132,7 @@ def _write_page(scenario: Scenario, options: Options) -> None:
     store = scenario.store
     page = Page(
         timelines_of(store, list(scenario.headings)),
-        by_route(store.histograms()),
+        from_histograms(store.histograms()),
         store.stray_logs(),
         title="asgi-trace demo",
         headings=scenario.headings,

@@ -18,7 +18,7 @@ from .._configuration.environment import Environment, otlp_names
 from .._configuration.otlp_settings import CollectorArguments, collector
 from .._export.collector import Collector
 from .._export.exporter import Sender
-from ..viewer.render.text import plural
+from ..viewer.text import plural
 
 _NO_ARGUMENTS = CollectorArguments(
     endpoint=None,

@@ -20,7 +20,7 @@ from typing import IO
 
 import asgi_trace
 
-from ..viewer.render.text import block
+from ..viewer.text import block
 
 CONTROL = "asgi_trace_demo"
 """The key that tells what a child says about itself from its log lines."""

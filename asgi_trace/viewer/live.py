@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from .analysis.summary import by_route
+from .analysis.summary import from_histograms, from_spans
 from .analysis.timeline import build
 from .receive.store import Store
 from .render.html import Page, write
 from .render.screen import Screen, to_text
-from .render.terminal import metric_table, trace_lines
-from .render.text import plural
+from .render.terminal import metric_table, route_table, trace_lines
 from .render.wording import Colours
+from .text import plural
 
 _POLL = 0.2
 _QUIET = 1.0
@@ -69,7 +69,7 @@ class Live:
             write(
                 Page(
                     [build(trace) for trace in traces],
-                    by_route(self.store.histograms()),
+                    from_histograms(self.store.histograms()),
                     self.store.stray_logs(),
                     title="asgi-trace view",
                     remarks=self._losses(),
@@ -84,10 +84,13 @@ class Live:
         """What was seen in all: the metrics, then one line of counts."""
         traces = self.store.traces()
         spans = sum(len(trace.spans) for trace in traces)
-        failed = sum(build(trace).failed for trace in traces)
-        table = to_text(metric_table(by_route(self.store.histograms()), self.screen, self._colours), self.screen)
+        failed = sum(build(trace).failed is True for trace in traces)
+        tables = [
+            *route_table(from_spans(self.store.routes()), self.screen, self._colours),
+            *metric_table(from_histograms(self.store.histograms()), self.screen, self._colours),
+        ]
         counts = f"{plural(len(traces), 'trace')}, {failed} failed, {plural(spans, 'span')}"
-        return table + "\n".join([counts, *self._losses()]) + "\n"
+        return to_text(tables, self.screen) + "\n".join([counts, *self._losses()]) + "\n"
 
     def _losses(self) -> list[str]:
         lost = self.store.forgotten()

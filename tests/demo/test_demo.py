@@ -299,7 +299,8 @@ def test_the_services_stay_up_when_asked_to(tmp_path: Path) -> None:
     assert process.returncode == 0, rest
     assert "✗ POST /checkout → 502 in " in output
     assert "  → inventory made POST /checkout fail: sqlite3.IntegrityError" in output
-    assert "metrics (http.server.request.duration, as received)" in output
+    assert "routes (SERVER spans)" in output
+    assert "metrics (histograms of http.server, as received)" in output
     assert "5 requests, 1 failed." in output
     assert trace_id in output[output.index("5 requests, 1 failed.") :]
     assert trace_id in (tmp_path / "demo.html").read_text("utf-8")

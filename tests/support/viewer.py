@@ -70,7 +70,7 @@ def make_span(
         instance=f"{service}-1",
         start=BEGIN + ms(start),
         end=BEGIN + ms(end),
-        failed=failed,
+        status="ERROR" if failed else "UNSET",
         attributes=values,
         events=events,
         links=links,

@@ -61,7 +61,7 @@ class Reader(HTMLParser):
 
 PAGE = Page(
     [failing_checkout(), make_timeline(make_span("GET /", kind="SERVER", status=200, trace_id="a"))],
-    [RouteStats("shop", "POST", "/checkout", 2, 1, 0.0754, None)],
+    [RouteStats("shop", "POST", "/checkout", 2, 1, 75.4e6, 80e6, None)],
     [LogRecord(1, "WARNING", "low memory", "shop", attributes={"free": 12})],
     title="asgi-trace demo",
     headings={TRACE_ID: "2. a checkout that fails"},

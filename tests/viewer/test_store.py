@@ -41,9 +41,9 @@ def test_traces_come_in_the_order_of_their_start() -> None:
     assert [trace.trace_id for trace in store.traces()] == ["early", "late"]
 
 
-def test_the_oldest_traces_go_when_there_are_too_many_spans() -> None:
-    """The number of spans stays bounded, and what was lost is counted."""
-    store = Store(max_spans=10)
+def test_the_oldest_traces_go_when_there_are_too_many() -> None:
+    """The number of traces stays bounded, and what was lost is counted."""
+    store = Store(max_traces=10)
     for number in range(25):
         store.add_span(span_of(f"t{number:02}", "a", start=number))
     assert [trace.trace_id for trace in store.traces()] == [f"t{number}" for number in range(15, 25)]
@@ -61,7 +61,7 @@ def test_bytes_are_bounded_too() -> None:
 
 def test_one_endless_trace_stops_growing() -> None:
     """A trace that fills the store alone keeps what it has, and counts the rest."""
-    store = Store(max_spans=5)
+    store = Store(max_spans_per_trace=5)
     for number in range(8):
         store.add_span(span_of("t", f"s{number}"))
     trace = store.traces()[0]
@@ -114,7 +114,7 @@ def test_a_trace_without_its_root_waits_longer() -> None:
 
 def test_what_was_seen_is_forgotten_with_its_trace() -> None:
     """The caller's memory of printed traces does not grow for ever."""
-    store, seen = Store(max_spans=1, clock=Clock()), dict[str, int]()
+    store, seen = Store(max_traces=1, clock=Clock()), dict[str, int]()
     for number in range(3):
         store.add_span(span_of(f"t{number}", "a"))
         store.changed(seen, quiet=0.0, patience=0.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_trace.viewer.render.text import block, clip, columns, duration, one_line, pad, plural
+from asgi_trace.viewer.text import block, clip, columns, duration, one_line, pad, plural
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
 """Why did this request fail, and where did the time go: one sentence each, from the timeline alone.
 
-The failure is followed from the request down to the span where it began. A call that failed but was repeated with
-success is not blamed; of several failures side by side the first one counts, of several in a row the last. Services
-between the origin and the caller only passed it on, and are named as such.
+The failure is followed from the request down to the span where it began. Not blamed are: a call that failed and was
+repeated with success, a mere refusal (4xx) below a span that raised an exception of its own, and an exception that the
+one above it does not mention in its stack trace, because the application had caught it. Of several failures side by
+side the first one counts, of several in a row the last. The span that is named and the exception that is told always
+belong together. Services between the origin and the caller only passed the failure on, and are named as such.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..render.text import clip, duration, one_line
+from ..receive import http
+from ..text import clip, duration, one_line
 from .failures import Failure
 from .timeline import Row, Timeline, self_times
 
@@ -34,16 +37,11 @@ class Cause:
 
 def explain(timeline: Timeline) -> Cause | None:
     """The cause of the failure in `timeline`, or None when nothing in it failed."""
-    if not timeline.rows:
-        return None
     rows, below = timeline.rows, _children(timeline)
-    index = _nearest_failure(rows, below, timeline.entry)
-    if index is None or (not timeline.failed and _is_mere_refusal(rows[index])):
+    index = _starting_point(timeline, below)
+    if index is None:
         return None
-    while True:
-        deeper = _next_failure(rows, below, index)
-        if deeper is None:
-            break
+    while (deeper := _next_failure(rows, below, index)) is not None:
         index = deeper
     passed_on = _passed_on(rows, index)
     error, text = _describe(rows, below, index)
@@ -52,9 +50,20 @@ def explain(timeline: Timeline) -> Cause | None:
         service=rows[index].span.service,
         error=error,
         passed_on=passed_on,
-        fatal=timeline.failed,
+        fatal=timeline.failed is True,
         sentence=_sentence(timeline, rows[index], text, passed_on),
     )
+
+
+def _starting_point(timeline: Timeline, below: list[list[int]]) -> int | None:
+    """The failed span to begin with: the request's own, or the nearest below a root, the request's first."""
+    rows = timeline.rows
+    roots = [index for index, row in enumerate(rows) if row.parent < 0]
+    for index in sorted(roots, key=lambda index: (index != timeline.entry, index)):
+        found = _nearest_failure(rows, below, index)
+        if found is not None and (timeline.failed or not _is_mere_refusal(rows, below, found)):
+            return found
+    return None
 
 
 def _children(timeline: Timeline) -> list[list[int]]:
@@ -66,28 +75,54 @@ def _children(timeline: Timeline) -> list[list[int]]:
 
 
 def _nearest_failure(rows: tuple[Row, ...], below: list[list[int]], index: int) -> int | None:
-    return index if rows[index].span.failed else _next_failure(rows, below, index)
+    return index if rows[index].failed else _next_failure(rows, below, index)
 
 
 def _next_failure(rows: tuple[Row, ...], below: list[list[int]], index: int) -> int | None:
-    """The failed span below `index`, nearest to it, that explains it best."""
-    found: list[int] = []
-    waiting = list(below[index])
-    while waiting:
-        child = waiting.pop()
-        if not rows[child].span.failed:
-            waiting.extend(below[child])
-        elif not _was_repeated(rows, below, child):
-            found.append(child)
+    """The failed span below `index`, nearest to it, that explains it best; None when it explains itself."""
+    found = [
+        child
+        for child in _nearest_failed(rows, below, index)
+        if not _was_repeated(rows, below, child) and _explains(rows, below, child, rows[index])
+    ]
     if not found:
         return None
     own = rows[index].failure
     if own is not None:
         same = [child for child in found if (other := rows[child].failure) and str(other) == str(own)]
         found = same or found
-    last = max(found, key=lambda child: _end(rows[child]))
-    beside = [child for child in found if _end(rows[child]) >= rows[last].start]
-    return min(beside, key=lambda child: (_end(rows[child]), child))
+    last = max(found, key=lambda child: rows[child].end)
+    beside = [child for child in found if rows[child].end >= rows[last].start]
+    return min(beside, key=lambda child: (rows[child].end, child))
+
+
+def _nearest_failed(rows: tuple[Row, ...], below: list[list[int]], index: int) -> list[int]:
+    """The failed spans below `index` that no other failed span stands above."""
+    found: list[int] = []
+    waiting = list(below[index])
+    while waiting:
+        child = waiting.pop()
+        if rows[child].failed:
+            found.append(child)
+        else:
+            waiting.extend(below[child])
+    return found
+
+
+def _explains(rows: tuple[Row, ...], below: list[list[int]], child: int, parent: Row) -> bool:
+    """Can the failed `child` be the reason why `parent` failed?"""
+    own, row = parent.failure, rows[child]
+    if own is None or not parent.failed:
+        return True
+    if row.failure is not None:
+        if row.span.service != parent.span.service or str(row.failure) == str(own) or not own.stacktrace:
+            return True
+        return row.failure.type.rpartition(".")[2] in own.stacktrace or (row.status or 0) >= 500
+    if (row.status or 0) >= 500:
+        return True
+    if _nearest_failed(rows, below, child):
+        return not row.is_refusal or not _is_mere_refusal(rows, below, child)
+    return not row.is_refusal and bool(row.span.message or row.span.attributes.get("error.type"))
 
 
 def _was_repeated(rows: tuple[Row, ...], below: list[list[int]], index: int) -> bool:
@@ -96,18 +131,20 @@ def _was_repeated(rows: tuple[Row, ...], below: list[list[int]], index: int) -> 
     if row.parent < 0:
         return False
     return any(
-        not rows[other].span.failed and rows[other].start >= _end(row) and rows[other].label == row.label
+        not rows[other].failed and rows[other].start >= row.end and rows[other].label == row.label
         for other in below[row.parent]
     )
 
 
-def _end(row: Row) -> int:
-    return row.start + row.duration
-
-
-def _is_mere_refusal(row: Row) -> bool:
-    """A 4xx answer makes a CLIENT span an error, yet nothing is broken when the request itself is fine."""
-    return row.failure is None and row.status is not None and row.status < 500
+def _is_mere_refusal(rows: tuple[Row, ...], below: list[list[int]], index: int) -> bool:
+    """A 4xx answer makes a CLIENT span an error, yet nothing is broken when nothing below it failed either."""
+    waiting = [index]
+    while waiting:
+        here = waiting.pop()
+        if rows[here].failed and not rows[here].is_refusal:
+            return False
+        waiting.extend(below[here])
+    return True
 
 
 def _passed_on(rows: tuple[Row, ...], index: int) -> tuple[tuple[str, int | None], ...]:
@@ -115,7 +152,7 @@ def _passed_on(rows: tuple[Row, ...], index: int) -> tuple[tuple[str, int | None
     origin, parent = rows[index].span.service, rows[index].parent
     while parent >= 0:
         row = rows[parent]
-        if row.span.kind == "SERVER" and row.span.service != origin and row.span.failed:
+        if row.span.kind == "SERVER" and row.span.service != origin and row.failed:
             handed.append((row.span.service, row.status))
         parent = row.parent
     return tuple(handed)
@@ -124,34 +161,27 @@ def _passed_on(rows: tuple[Row, ...], index: int) -> tuple[tuple[str, int | None
 def _describe(rows: tuple[Row, ...], below: list[list[int]], index: int) -> tuple[str, str]:
     """The error itself, and the error in words."""
     row = rows[index]
-    failure = row.failure or _failure_above(rows, index)
-    silent = row.span.kind == "CLIENT" and not below[index] and row.span.attributes.get("server.address")
-    if silent and row.status is not None:
-        error = f"status {row.status}"
-        return error, f"{_peer(row)}, which sent no spans, answered {row.status}"
+    failure = row.failure
+    peer = _peer(row) if row.span.kind == "CLIENT" and not below[index] else ""
+    if peer and row.status is not None:
+        return f"status {row.status}", f"{peer}, which sent no spans, answered {row.status}"
     if failure is not None:
         error = clip(one_line(str(failure)), _MAX_ERROR)
-        return error, f"no answer from {_peer(row)}: {error}" if silent else error + _place(row, failure)
+        return error, f"no answer from {peer}: {error}" if peer else error + _place(row, failure)
     error = one_line(row.span.message) or (f"status {row.status}" if row.status else "")
     error = error or one_line(str(row.span.attributes.get("error.type") or "")) or "it reported an error"
     error = clip(error, _MAX_ERROR)
     return error, f"{error}{_place(row, None)}"
 
 
-def _failure_above(rows: tuple[Row, ...], index: int) -> Failure | None:
-    """The exception of the nearest ancestor in the same service."""
-    service, parent = rows[index].span.service, rows[index].parent
-    while parent >= 0 and rows[parent].span.service == service:
-        if rows[parent].failure is not None:
-            return rows[parent].failure
-        parent = rows[parent].parent
-    return None
-
-
 def _peer(row: Row) -> str:
-    attributes = row.span.attributes
-    port = attributes.get("server.port")
-    return one_line(f"{attributes.get('server.address')}:{port}" if port else str(attributes.get("server.address")))
+    """The host and port that a call went to, empty when the span does not tell."""
+    if row.span.attributes.get("db.system.name") or row.span.attributes.get("db.system"):
+        return ""
+    request = http.read(row.span)
+    if not request.host:
+        return ""
+    return one_line(f"{request.host}:{request.port}" if request.port else request.host)
 
 
 def _place(row: Row, failure: Failure | None) -> str:
@@ -161,6 +191,8 @@ def _place(row: Row, failure: Failure | None) -> str:
 
 def _sentence(timeline: Timeline, row: Row, text: str, passed_on: tuple[tuple[str, int | None], ...]) -> str:
     service, title = one_line(row.span.service), clip(one_line(timeline.title), 60)
+    if timeline.failed is None:
+        return f"{service} had a failure; whether {title} failed cannot be known yet: {text}."
     if not timeline.failed:
         outcome = f"answered {timeline.status} all the same" if timeline.status else "went well all the same"
         return f"{service} had a failure, but {title} {outcome}: {text}."
@@ -174,14 +206,15 @@ def _sentence(timeline: Timeline, row: Row, text: str, passed_on: tuple[tuple[st
 
 def time_spent(timeline: Timeline) -> str | None:
     """Which span has at least half of a slow request to itself, in one sentence; None when none has."""
-    if not timeline.rows or timeline.duration < _WORTH_A_WORD:
+    whole = timeline.duration or 0
+    if whole < _WORTH_A_WORD:
         return None
     alone = self_times(timeline)
     index = max(range(len(alone)), key=alone.__getitem__)
-    if alone[index] * 2 < timeline.duration:
-        return None
     row = timeline.rows[index]
+    if alone[index] * 2 < whole or row.end > timeline.rows[timeline.entry].end:
+        return None
     return (
-        f"{duration(alone[index])} of {duration(timeline.duration)} went into "
+        f"{duration(alone[index])} of {duration(whole)} went into "
         f"“{clip(one_line(row.label), 60)}” of {one_line(row.span.service)}."
     )

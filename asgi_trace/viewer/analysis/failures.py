@@ -6,15 +6,13 @@ happened. Exceptions recorded as log records count like those recorded as span e
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..receive import http
 from ..receive.records import LogRecord, SpanRecord, Values
+from .stack_traces import where
 from .tree import Placed
-
-_FRAME = re.compile(r'^\s*File "([^"\n]{1,500})", line (\d+), in (.{1,200}?)\s*$', re.MULTILINE)
-_LIBRARY = re.compile(r"[/\\](?:site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]|^<frozen ")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def _failure(span: SpanRecord, logged: dict[str, Values]) -> Failure | None:
         if event.name == "exception":
             return _failure_of(event.attributes)
     attributes = logged.get(span.span_id)
-    if attributes is None or not span.failed:
+    if attributes is None or not http.failed(span):
         return None
     return _failure_of(attributes)
 
@@ -77,13 +75,3 @@ def _failure_of(attributes: Values) -> Failure:
         where=where(stacktrace),
         stacktrace=stacktrace,
     )
-
-
-def where(stacktrace: str) -> str:
-    """`file.py:12 in function`: the innermost frame of a Python traceback that is no library's, else the innermost."""
-    frames = _FRAME.findall(stacktrace)
-    if not frames:
-        return ""
-    own = [frame for frame in frames if not _LIBRARY.search(frame[0])]
-    path, line, function = (own or frames)[-1]
-    return f"{path.replace(chr(92), '/').rpartition('/')[2]}:{line} in {function}"

@@ -75,18 +75,18 @@ def _descend(
 def _shift(span: SpanRecord, parent: Placed | None, clocks: dict[tuple[str, str], int]) -> int:
     """By how much the clock of `span`'s service must be moved so that it was called while its caller waited.
 
-    Only a SERVER span can be judged by its CLIENT parent; every other span goes with what its service already has.
+    Work in another process never begins before its parent. That it ends in time can be asked only of a SERVER span
+    whose CLIENT parent got its answer: a queue is emptied later, and a caller that gave up may be answered later.
     """
     clock = (span.service, span.instance)
     shift = clocks.setdefault(clock, 0)
-    if parent is None or span.kind != "SERVER" or parent.span.kind != "CLIENT":
+    if parent is None or parent.span.start <= 0 or clock == (parent.span.service, parent.span.instance):
         return shift
-    if clock == (parent.span.service, parent.span.instance):
-        return shift
-    begins, ends = parent.span.start + parent.shift, parent.span.end + parent.shift
+    begins, waited = parent.span.start + parent.shift, parent.span.duration
     start = span.start + shift
-    late = start > ends and not parent.span.failed  # a caller that gave up may well be answered later
-    if start < begins or late:
-        spare = (ends - begins) - (span.end - span.start)
+    answered = span.kind == "SERVER" and parent.span.kind == "CLIENT" and parent.span.status != "ERROR"
+    late = answered and waited is not None and start > begins + waited
+    if span.start > 0 and (start < begins or late):
+        spare = (waited or 0) - (span.duration or 0)
         shift = clocks[clock] = begins + max(0, spare) // 2 - span.start
     return shift

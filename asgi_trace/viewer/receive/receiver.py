@@ -83,8 +83,10 @@ class Receiver:
         self.close()
 
     def _traces(self, request: Any) -> None:
-        for span in spans_of(request):
-            self._store.add_span(span)
+        spans, unusable = spans_of(request)
+        self._store.add_spans(spans)
+        if unusable:
+            self._store.count_unusable(unusable)
         if self._forward is not None:
             self._forward(request)
 

@@ -5,7 +5,7 @@ Times are Unix nanoseconds on the sender's clock, ids are lower-case hex, texts 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ Value: TypeAlias = "str | int | float | bool | Sequence[Value] | dict[str, Value
 Values: TypeAlias = dict[str, Value]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened at one moment of a span, an exception for example. `time` is in Unix nanoseconds."""
 
@@ -22,7 +22,7 @@ class Event:
     attributes: Values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Link:
     """A pointer to a span elsewhere."""
 
@@ -31,10 +31,12 @@ class Link:
     attributes: Values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SpanRecord:
     """One span as its service reported it. Ids are lower-case hex, `parent_id` is empty for a root, times are Unix
-    nanoseconds on the clock of the service that wrote them.
+    nanoseconds on the clock of the service that wrote them, `status` is `UNSET`, `OK` or `ERROR`.
+
+    `size` is about what the record costs in memory, in bytes; `resource` is shared by the spans of one export.
     """
 
     trace_id: str
@@ -46,16 +48,22 @@ class SpanRecord:
     instance: str
     start: int
     end: int
-    failed: bool = False
+    status: str = "UNSET"
     message: str = ""
     attributes: Values = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     links: tuple[Link, ...] = ()
     scope: str = ""
     size: int = 0
+    resource: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def duration(self) -> int | None:
+        """How long it took, in nanoseconds; None where start or end is missing, or the end lies before the start."""
+        return self.end - self.start if self.start > 0 and self.end >= self.start else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LogRecord:
     """One log line. `trace_id` and `span_id` are empty when it was written outside a request."""
 
@@ -68,9 +76,23 @@ class LogRecord:
     span_id: str = ""
     attributes: Values = field(default_factory=dict)
     size: int = 0
+    resource: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def level(self) -> str:
+        """The severity as one of `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `FATAL`, or its first letters."""
+        severity = self.severity.upper()
+        return {"WARNING": "WARN", "CRITICAL": "FATAL", "EMERGENCY": "FATAL", "ERR": "ERROR"}.get(
+            severity, severity.rstrip("234")[:5]
+        )
+
+    @property
+    def is_error(self) -> bool:
+        """Was it written at ERROR or above?"""
+        return self.level in ("ERROR", "FATAL")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HistogramPoint:
     """The state of one histogram series: `counts[i]` values lie at or below `bounds[i]`, the last count is the rest."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..analysis.cause import explain, time_spent
-from ..analysis.summary import by_route
+from ..analysis.summary import from_histograms
 from ..analysis.timeline import Row, Timeline
 from ..receive.records import HistogramPoint, LogRecord
 
@@ -20,7 +20,8 @@ def trace_data(timeline: Timeline, heading: str = "") -> dict[str, Any]:
         "status_code": timeline.status,
         "failed": timeline.failed,
         "start_unix_nano": timeline.start,
-        "duration_ms": timeline.duration / 1e6,
+        "duration_ms": None if timeline.duration is None else timeline.duration / 1e6,
+        "length_ms": timeline.length / 1e6,
         "services": list(timeline.services),
         "cause": None
         if cause is None
@@ -52,12 +53,12 @@ def span_data(row: Row) -> dict[str, Any]:
         "scope": span.scope,
         "depth": row.depth,
         "offset_ms": row.start / 1e6,
-        "duration_ms": row.duration / 1e6,
+        "duration_ms": row.duration / 1e6 if row.is_timed else None,
         "start_unix_nano": span.start,
         "end_unix_nano": span.end,
         "clock_moved_ms": row.shift / 1e6,
         "note": row.note,
-        "failed": span.failed,
+        "failed": row.failed,
         "status_message": span.message,
         "status_code": row.status,
         "exception": None
@@ -92,12 +93,12 @@ def metrics_data(points: list[HistogramPoint]) -> list[dict[str, Any]]:
     return [
         {
             "service": route.service,
-            "method": route.method,
-            "route": route.route,
+            "method": route.method or "",
+            "route": route.route or "(no route)",
             "requests": route.requests,
             "errors": route.errors,
-            "median_ms": None if route.median is None else route.median * 1e3,
-            "max_ms": None if route.maximum is None else route.maximum * 1e3,
+            "median_ms": None if route.p50 is None else route.p50 / 1e6,
+            "max_ms": None if route.maximum is None else route.maximum / 1e6,
         }
-        for route in by_route(points)
+        for route in from_histograms(points)
     ]

@@ -16,10 +16,10 @@ from pathlib import Path
 from ..analysis.summary import RouteStats
 from ..analysis.timeline import Timeline
 from ..receive.records import LogRecord
+from ..text import duration, one_line, plural
 from .markup import Markup, element, joined
 from .section import LOG_COLUMNS, chip, log_row, moment, trace_section
-from .text import duration, one_line, plural
-from .wording import Colours
+from .wording import Colours, outcome_style, took
 
 MAX_SPANS = 10_000
 """Spans on one page; later traces are left out, and the page says so."""
@@ -121,10 +121,11 @@ def _header(page: Page, shown: Sequence[Timeline], remarks: Iterable[str], colou
 
 def _index_entry(timeline: Timeline, page: Page) -> Markup:
     heading = one_line(page.headings.get(timeline.trace_id, ""))
-    tone, outcome = ("bad", "failed") if timeline.failed else ("good", "succeeded")
+    tone = outcome_style(timeline.failed)
+    mark, outcome = {"bad": ("✗", "failed"), "good": ("✓", "succeeded"), "warn": ("?", "not known yet")}[tone]
     return element(
         "a",
-        element("span", "✗" if timeline.failed else "✓", class_=tone, role="img", aria_label=outcome),
+        element("span", mark, class_=tone, role="img", aria_label=outcome),
         element(
             "span",
             element("b", one_line(timeline.title)),
@@ -133,7 +134,7 @@ def _index_entry(timeline: Timeline, page: Page) -> Markup:
         ),
         element("span", str(timeline.status or ""), class_=tone),
         element("span", plural(len(timeline.rows), "span"), class_="right muted spans"),
-        element("span", duration(timeline.duration), class_="right"),
+        element("span", took(timeline.duration), class_="right"),
         href=f"#t{timeline.trace_id}",
     )
 
@@ -146,7 +147,7 @@ def _metrics(routes: Sequence[RouteStats], colours: Colours) -> Markup:
     return element(
         "section",
         element("h2", "Metrics"),
-        element("p", "From the histogram http.server.request.duration, as the services exported it.", class_="facts"),
+        element("p", "From the histograms of http.server, as the services exported them.", class_="facts"),
         element(
             "div",
             element(
@@ -163,11 +164,11 @@ def _metrics(routes: Sequence[RouteStats], colours: Colours) -> Markup:
 
 
 def _metric_row(route: RouteStats, colours: Colours) -> Markup:
-    times = ("?" if value is None else duration(value * 1e9) for value in (route.median, route.maximum))
+    times = ("?" if value is None else duration(value) for value in (route.p50, route.maximum))
     return element(
         "tr",
         element("td", chip(route.service, colours)),
-        element("td", one_line(f"{route.method} {route.route}")),
+        element("td", one_line(route.label)),
         element("td", f"{route.requests:,}", class_="right"),
         element("td", f"{route.errors:,}", class_="right " + ("bad" if route.errors else "muted")),
         *(element("td", time, class_="right") for time in times),

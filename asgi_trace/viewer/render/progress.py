@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from ..text import clip
 from .screen import Line, Screen, to_text
-from .text import clip
 
 
 class Progress:

@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 from rich.theme import Theme
 
-from .text import columns
+from ..text import columns
 
 Segment: TypeAlias = tuple[str, str]
 """A piece of text and the name of its style: `""`, `bold`, `dim`, `good`, `bad`, `warn`, or `service:<number>`."""

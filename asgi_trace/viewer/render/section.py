@@ -13,9 +13,9 @@ from datetime import datetime, timezone
 from ..analysis.cause import explain, time_spent
 from ..analysis.timeline import LogLine, Row, Timeline
 from ..receive.records import LogRecord, Value, Values
+from ..text import block, duration, one_line, plural
 from .markup import Markup, element, joined
-from .text import block, duration, one_line, plural
-from .wording import Colours, remarks_on, severity_of
+from .wording import Colours, outcome_style, remarks_on, severity_of, took
 
 
 def chip(service: str, colours: Colours) -> Markup:
@@ -25,7 +25,7 @@ def chip(service: str, colours: Colours) -> Markup:
 def trace_section(timeline: Timeline, colours: Colours, heading: str) -> Markup:
     cause = explain(timeline)
     spent = time_spent(timeline)
-    tone = "bad" if timeline.failed else "good"
+    tone = outcome_style(timeline.failed)
     facts = (
         f"{plural(len(timeline.rows), 'span')} in {plural(len(timeline.services), 'service')}, "
         f"from {moment(timeline.start)}, trace "
@@ -47,13 +47,13 @@ def trace_section(timeline: Timeline, colours: Colours, heading: str) -> Markup:
             "div",
             element("h2", one_line(timeline.title)),
             element("span", str(timeline.status), class_=f"badge {tone}") if timeline.status else "",
-            element("span", duration(timeline.duration), class_="right"),
+            element("span", took(timeline.duration), class_="right"),
             class_="head",
         ),
         element("p", one_line(heading), class_="facts") if heading else "",
         element("p", facts, element("code", timeline.trace_id), class_="facts"),
         *verdicts,
-        element("div", _axis(timeline.duration), *rows, class_="rows") if rows else "",
+        element("div", _axis(timeline.length), *rows, class_="rows") if rows else "",
         logs_table(timeline.logs, colours),
         class_="card trace",
         id=f"t{timeline.trace_id}",
@@ -80,10 +80,10 @@ def _axis(total: int) -> Markup:
 
 
 def _row(row: Row, timeline: Timeline, colours: Colours, logs: Sequence[LogLine], *, is_cause: bool) -> Markup:
-    total = max(timeline.duration, 1)
+    total = max(timeline.length, 1)
     left = min(max(row.start / total, 0.0), 0.997) * 100
     width = min(max(row.duration / total * 100, 0.0), 100 - left)
-    failed = row.span.failed
+    failed = row.failed
     depth = f"--d:{min(row.depth, 24)}"
     kind = "→ " if row.span.kind == "CLIENT" else ""
     remarks = [element("span", text, class_="warn") for text in remarks_on(row)]
@@ -107,7 +107,7 @@ def _row(row: Row, timeline: Timeline, colours: Colours, logs: Sequence[LogLine]
             class_="track",
             aria_hidden="true",
         ),
-        element("span", duration(row.duration), class_="duration"),
+        element("span", took(row.span.duration), class_="duration"),
         element("span", *remarks, class_="name remarks", style=depth) if remarks else "",
         class_="grid",
     )
@@ -125,7 +125,7 @@ def _panel(row: Row, logs: Sequence[LogLine], colours: Colours) -> Markup:
         "span id": span.span_id,
         "parent id": span.parent_id or "none: a root",
         "reported by": " ".join(part for part in (span.scope, span.instance and f"(instance {span.instance})") if part),
-        "status": f"error: {span.message}" if span.message else "error" if span.failed else "",
+        "status": f"error: {span.message}" if span.message else "error" if row.failed else "",
         "clock moved by": f"{row.shift / 1e6:+.3f} ms" if row.shift else "",
     }
     return element(

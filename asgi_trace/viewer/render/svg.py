@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..text import columns
 from .markup import Markup, element
 from .screen import UNICODE, Line
-from .text import columns
 
 _COLUMN, _LINE, _MARGIN = 8.0, 19.0, 20.0
 _BARS = {UNICODE.full: (0.0, 1.0), UNICODE.left_half: (0.0, 0.5), UNICODE.right_half: (0.5, 1.0)}

@@ -14,15 +14,17 @@ from rich.table import Table
 from rich.text import Text
 
 from ..analysis.cause import Cause, explain, time_spent
+from ..analysis.importance import logs_to_show, rows_to_show
 from ..analysis.summary import RouteStats
 from ..analysis.timeline import LogLine, Row, Timeline
 from ..receive.records import LogRecord
+from ..text import block, clip, columns, duration, one_line, pad, plural, wrap
 from .screen import Glyphs, Line, Part, Screen, Segment
-from .text import block, clip, columns, duration, one_line, pad, plural, wrap
-from .wording import Colours, remarks_on, severity_of
+from .wording import Colours, outcome_style, remarks_on, severity_of, took
 
 MAX_ROWS = 120
 MAX_LOGS = 60
+_MAX_ENTRIES = 5
 
 _DEEPEST = 10
 """Levels of the tree that are drawn; deeper rows say how deep they are."""
@@ -57,47 +59,67 @@ def trace_lines(timeline: Timeline, screen: Screen, colours: Colours | None = No
     layout = _Layout.for_trace(timeline, screen.width)
     lines = _head(timeline, screen, heading)
     cause = explain(timeline)
-    for index, row in enumerate(timeline.rows[:MAX_ROWS]):
+    before = -1
+    for index in rows_to_show(timeline, cause, MAX_ROWS):
+        lines += _gap(index - before - 1, "more span")
         is_cause = cause is not None and cause.row == index
-        lines += _row(row, timeline, layout, screen, colours, is_cause=is_cause)
-    if len(timeline.rows) > MAX_ROWS:
-        lines.append([("  ", ""), (f"… and {plural(len(timeline.rows) - MAX_ROWS, 'more span')}", "dim")])
+        lines += _row(timeline.rows[index], timeline, layout, screen, colours, is_cause=is_cause)
+        before = index
+    lines += _gap(len(timeline.rows) - before - 1, "more span")
     if timeline.logs:
         lines += [[], [("  logs", "bold")]] if timeline.rows else [[("  logs", "bold")]]
-        for log in timeline.logs[:MAX_LOGS]:
-            lines += _log(log, layout.service, screen, colours)
-        if len(timeline.logs) > MAX_LOGS:
-            more = plural(len(timeline.logs) - MAX_LOGS, "more line")
-            lines.append([("  ", ""), (f"… and {more}", "dim")])
+        before = -1
+        for index in logs_to_show(timeline, MAX_LOGS):
+            lines += _gap(index - before - 1, "more line")
+            lines += _log(timeline.logs[index], layout.service, screen, colours)
+            before = index
+        lines += _gap(len(timeline.logs) - before - 1, "more line")
     return lines + _conclusions(timeline, cause, screen)
+
+
+def _gap(count: int, noun: str) -> list[Line]:
+    """What is left out at this place, on a line; nothing when nothing is."""
+    return [[("  ", ""), (f"… {plural(count, noun)}", "dim")]] if count else []
 
 
 def _head(timeline: Timeline, screen: Screen, heading: str) -> list[Line]:
     glyphs = screen.glyphs
-    mark = (glyphs.failed, "bad") if timeline.failed else (glyphs.good, "good")
     counts = (plural(len(timeline.rows), "span"), plural(len(timeline.services), "service"))
-    facts = f" {glyphs.dot} ".join((f"trace {timeline.trace_id}", *counts))
-    outcome = f" {glyphs.calls}{timeline.status}" if timeline.status else ""
-    took = f" in {duration(timeline.duration)}" if timeline.rows else ""
-    room = screen.width - columns(outcome) - columns(took) - 2
-    title: Line = [
-        mark,
-        (" ", ""),
-        (clip(one_line(timeline.title), room, glyphs.ellipsis), "bold"),
-        (outcome, "bad" if timeline.failed else "good"),
-        (took, ""),
-    ]
+    longer = f"{duration(timeline.length)} in all" if timeline.length > (timeline.duration or 0) * 1.001 else ""
+    facts = f" {glyphs.dot} ".join(filter(None, (f"trace {timeline.trace_id}", *counts, longer)))
     lines: list[Line] = [[(glyphs.rule * screen.width, "dim")]]
     if heading:
         lines.append([("  ", ""), (clip(one_line(heading), screen.width - 2, glyphs.ellipsis), "dim")])
-    return [*lines, title, [("  ", ""), (clip(facts, screen.width - 2, glyphs.ellipsis), "dim")], []]
+    if timeline.rows:
+        lines.append(_title(timeline.rows[timeline.entry], timeline.failed, screen))
+        others = [timeline.rows[index] for index in timeline.entries if index != timeline.entry]
+        lines += [_title(row, row.failed if row.is_timed else None, screen) for row in others[:_MAX_ENTRIES]]
+        lines += _gap(len(others[_MAX_ENTRIES:]), "more entry span")
+    else:
+        lines.append([("  ", ""), (timeline.title, "bold")])
+    return [*lines, [("  ", ""), (clip(facts, screen.width - 2, glyphs.ellipsis), "dim")], []]
+
+
+def _title(row: Row, failed: bool | None, screen: Screen) -> Line:
+    """The mark, the name, the status and the duration of an entry span."""
+    glyphs, style = screen.glyphs, outcome_style(failed)
+    outcome = f" {glyphs.calls}{row.status}" if row.status else ""
+    time = f" in {took(row.span.duration)}"
+    room = screen.width - columns(outcome) - columns(time) - 2
+    return [
+        (glyphs.unknown if failed is None else glyphs.failed if failed else glyphs.good, style),
+        (" ", ""),
+        (clip(one_line(row.label), room, glyphs.ellipsis), "bold"),
+        (outcome, style),
+        (time, ""),
+    ]
 
 
 def _row(
     row: Row, timeline: Timeline, layout: _Layout, screen: Screen, colours: Colours, *, is_cause: bool
 ) -> list[Line]:
     """The row and its remarks. Only the row where the failure began is red all over; the others passed it on."""
-    glyphs, failed = screen.glyphs, row.span.failed
+    glyphs, failed = screen.glyphs, row.failed
     tree = _tree(row, glyphs)
     arrow = glyphs.calls if row.span.kind == "CLIENT" else ""
     name = clip(arrow + one_line(row.label), max(6, layout.name - columns(tree)), glyphs.ellipsis)
@@ -112,9 +134,9 @@ def _row(
         (" ", ""),
         (pad(status, layout.STATUS), "bad" if failed else "good"),
         (" ", ""),
-        *_bar(row, timeline.duration, layout.bar, glyphs, "bad" if is_cause else service),
+        *_bar(row, timeline.length, layout.bar, glyphs, "bad" if is_cause else service),
         (" ", ""),
-        (pad(duration(row.duration), layout.DURATION, right=True), ""),
+        (pad(took(row.span.duration), layout.DURATION, right=True), ""),
     ]
     margin = 2 + layout.service + 1
     return [line, *_remarks(row, margin, screen, is_cause=is_cause)]
@@ -135,7 +157,7 @@ def _bar(row: Row, total: int, width: int, glyphs: Glyphs, style: str) -> list[S
     halves = width * 2
     scale = halves / total if total > 0 else 0.0
     first = max(0, min(int(row.start * scale), halves - 1))
-    last = max(first + 1, min(round((row.start + row.duration) * scale), halves))
+    last = max(first + 1, min(round(row.end * scale), halves))
     cells = []
     for cell in range(width):
         left, right = first <= cell * 2 < last, first <= cell * 2 + 1 < last
@@ -208,28 +230,35 @@ def _conclusions(timeline: Timeline, cause: Cause | None, screen: Screen) -> lis
     return [*lines, []]
 
 
-def metric_table(routes: Sequence[RouteStats], screen: Screen, colours: Colours) -> list[Part]:
-    """The routes as a table: requests, errors, median and maximum. Nothing when there are none."""
+def route_table(
+    routes: Sequence[RouteStats], screen: Screen, colours: Colours, title: str = "routes", source: str = "SERVER spans"
+) -> list[Part]:
+    """The routes as a table: requests, errors, median, 95th percentile and maximum. Nothing when there are none."""
     if not routes:
         return []
     table = Table(box=None, padding=(0, 1, 0, 1), header_style="dim", pad_edge=False, width=screen.width - 2)
     table.add_column("", no_wrap=True, overflow="ellipsis", max_width=14)
     table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name in ("requests", "errors", "median", "max"):
+    for name in ("requests", "errors", "p50", "p95", "max"):
         table.add_column(name, justify="right", no_wrap=True)
     for route in routes:
         table.add_row(
             Text(one_line(route.service), _service(colours, route.service)),
-            Text(one_line(f"{route.method} {route.route}")),
+            Text(one_line(route.label)),
             f"{route.requests:,}",
             Text(f"{route.errors:,}", "bad" if route.errors else "dim"),
-            *("?" if value is None else duration(value * 1e9) for value in (route.median, route.maximum)),
+            *("?" if value is None else duration(value) for value in (route.p50, route.p95, route.maximum)),
         )
     return [
         [(screen.glyphs.rule * screen.width, "dim")],
-        [("  metrics", "bold"), (" (http.server.request.duration, as received)", "dim")],
+        [(f"  {title}", "bold"), (f" ({source})", "dim")],
         Padding(table, (0, 0, 1, 2)),
     ]
+
+
+def metric_table(routes: Sequence[RouteStats], screen: Screen, colours: Colours) -> list[Part]:
+    """The same for the histograms that were exported."""
+    return route_table(routes, screen, colours, "metrics", "histograms of http.server, as received")
 
 
 def stray_log_table(logs: Sequence[LogRecord], screen: Screen, colours: Colours) -> list[Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..analysis.timeline import Row
 from ..receive.records import LogRecord
-from .text import one_line
+from ..text import duration, one_line
 
 SERVICE_COLOURS = 6
 
@@ -21,13 +21,24 @@ class Colours:
 
 def severity_of(record: LogRecord) -> str:
     """The severity in at most five letters."""
-    severity = one_line(record.severity).upper()
-    return {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(severity, severity[:5])
+    return one_line(record.level)
+
+
+def outcome_style(failed: bool | None) -> str:
+    """`good`, `bad`, or `warn` for what is not known yet."""
+    return "warn" if failed is None else "bad" if failed else "good"
+
+
+def took(nanoseconds: int | None) -> str:
+    """A duration, or `?` where a span has no end."""
+    return "?" if nanoseconds is None else duration(nanoseconds)
 
 
 def remarks_on(row: Row) -> list[str]:
     """What is unusual about where a row stands: no parent, or a link in a parent's place."""
     remarks = [row.note] if row.note else []
+    if not row.is_timed:
+        remarks.append("its end is not known" if row.span.end <= 0 else "its end lies before its start")
     if row.parent < 0 and not row.span.parent_id:
         foreign = [link.trace_id for link in row.span.links if link.trace_id != row.span.trace_id]
         remarks += [f"a new trace: the caller's {trace_id} is linked, not continued" for trace_id in foreign[:1]]
