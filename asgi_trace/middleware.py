@@ -1,8 +1,8 @@
 """`TraceMiddleware`: one SERVER span per request, in any ASGI framework.
 
-It dispatches on the scope's type and awaits; what to record is decided in `_inbound` and in the object that belongs to
-the request. It never changes a message, `lifespan` and unknown scope types pass through, and whatever fails in here
-leaves the request as it is.
+It dispatches on the scope's type and awaits; `_server.start` decides what is traced, and an object for each request is
+told how it went. Messages pass unchanged (but for `response_header`), unknown scope types pass through, and whatever
+fails in here leaves the request as it is.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from opentelemetry.metrics import get_meter_provider
 from ._options.checks import application
 from ._otel.context import attach, restore
 from ._semconv.names import OTHER_ERROR
-from ._server.coexistence import unmark
+from ._server.coexistence import release
+from ._server.config import ServerConfig
 from ._server.failed_request import remember_end, remember_failure
 from ._server.flush import Flushable, flushable
 from ._server.lifespan import serve_lifespan
-from ._server.start import Inbound
+from ._server.start import start
 from ._types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
     from ._server.request import Request
-    from ._server.websocket import Socket
+    from ._server.websocket import WebSocket
 
 __all__ = ["TraceMiddleware"]
 
@@ -64,7 +65,7 @@ class TraceMiddleware:
         ValueError, TypeError: an option that cannot be meant; the message says what to write.
     """
 
-    __slots__ = ("_inbound", "_meter_provider", "app")
+    __slots__ = ("_config", "_meter_provider", "app")
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class TraceMiddleware:
     ) -> None:
         self.app = application(app)
         self._meter_provider = meter_provider
-        self._inbound = Inbound(
+        self._config = ServerConfig(
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
             propagator=propagator,
@@ -106,21 +107,21 @@ class TraceMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""
-        opened = kind = None
+        started = kind = None
         try:
             kind = scope["type"]
             if kind == "http" or kind == "websocket":
-                opened = self._inbound.open(kind, scope, receive, send)
+                started = start(self._config, kind, scope, receive, send)
         except Exception as exc:
-            self._inbound.guard.report("opening a request")
+            self._config.guard.report("starting a request")
             self._failed(scope, None, exc)
-        if opened is None:
+        if started is None:
             if kind == "lifespan":
-                await serve_lifespan(self.app, scope, receive, send, self._providers, self._inbound.guard)
+                await serve_lifespan(self.app, scope, receive, send, self._providers, self._config.guard)
             else:
                 await self.app(scope, receive, send)
             return
-        context, receive, send, exchange = opened
+        context, receive, send, exchange = started
         token = attach(context)
         app = self.app
         try:
@@ -131,11 +132,11 @@ class TraceMiddleware:
                 try:
                     remember_failure(context, exc)
                 except Exception:
-                    self._inbound.guard.report("marking an exception")
+                    self._config.guard.report("remembering a failed request")
             raise
         answered = True
         try:
-            unmark(scope)
+            release(scope)
             if exchange is not None and not exchange.ended:
                 answered = exchange.returned()
         except Exception:
@@ -146,28 +147,28 @@ class TraceMiddleware:
         except ValueError:  # what drives this coroutine has changed contexts under it: there is nothing to restore
             pass
         except Exception:
-            self._inbound.guard.report("remembering a request")
+            self._config.guard.report("remembering a request")
 
-    def _failed(self, scope: Scope, exchange: Request | Socket | None, exc: BaseException) -> None:
+    def _failed(self, scope: Scope, exchange: Request | WebSocket | None, exc: BaseException) -> None:
         try:
             try:
                 if exchange is not None:
                     exchange.failed(exc)
             finally:
-                unmark(scope)
+                release(scope)
         except Exception:
             self._broken(exchange)
 
-    def _broken(self, exchange: Request | Socket | None) -> None:
+    def _broken(self, exchange: Request | WebSocket | None) -> None:
         """How it ended could not be told: it ends all the same, so that no span and no gauge stays open."""
-        self._inbound.guard.report("ending a request")
+        self._config.guard.report("ending a request")
         if exchange is not None and not exchange.ended:
             exchange.end(OTHER_ERROR)
 
     def _providers(self) -> list[Flushable]:
         """What holds telemetry that is not sent yet."""
         meters = self._meter_provider or get_meter_provider()
-        return flushable((self._inbound.tracers.provider(), meters, get_logger_provider()))
+        return flushable((self._config.tracers.provider(), meters, get_logger_provider()))
 
 
 def _restored(token: Token[Context]) -> bool:

@@ -22,12 +22,13 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProces
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from .._export.exporter import OTLPMetricExporter, OTLPSpanExporter, Sender
+from .._otel.stop import STOP_SECONDS
 from .._sdk import TracerProvider, span_encoder
 from . import sdk_settings
 from .environment import Environment
 from .otlp_settings import CollectorArguments, collector
 from .resource import build_resource
-from .shutdown import STOP_SECONDS, Errand, Patience, StoppableMeterProvider, StoppableSpanProcessor, within
+from .shutdown import Errand, Patience, StoppableMeterProvider, StoppableSpanProcessor, within
 
 
 class Tracing:

@@ -23,9 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from .._export.exporter import Sender
 from .._guard import logger
-
-STOP_SECONDS = 4.0
-"""The longest that stopping waits: with what an interpreter needs to end, below 5 seconds."""
+from .._otel.stop import STOP_SECONDS
 
 
 def in_child(method: Callable[[], object]) -> None:

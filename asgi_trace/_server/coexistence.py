@@ -1,8 +1,8 @@
-"""Who else traces this request: marks in the scope for those further in, and a look for those further out.
+"""What else traces this request: marks in the scope for layers further in, and a look for those further out.
 
 Two frameworks bring telemetry of their own, and each looks for a key of its own in the scope to see whether an outer
-layer has taken the request. Both keys are set while ours has it. Other instrumentations tell by the SERVER span that
-they have made current.
+layer has taken the request. Both keys are set while ours has it. Other instrumentations are known by the SERVER span
+that they have made current.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from .._otel.tracers import INSTRUMENTATION_SCOPE
 from .._propagation.propagator import SPAN_KEY
 from .._types import Receive, Scope, Send
 
-MARK = "asgi_trace"
+CLAIM = "asgi_trace"
 FASTAPI = "fastapi.telemetry"
 STARLETTE = "starlette.opentelemetry"
-QUIET: dict[str, bool | None] = {FASTAPI: None, STARLETTE: True}
-"""What the marks of a request are that has no neighbour further out."""
+CLAIMS: dict[str, bool | None] = {FASTAPI: None, STARLETTE: True}
+"""The frameworks' keys, with values that keep their telemetry quiet."""
 _CONTRIB = "opentelemetry.instrumentation.asgi"
 
 
-class Neighbour(NamedTuple):
+class OtherInstrumentation(NamedTuple):
     """Another instrumentation that traces the request already."""
 
     span: Span
@@ -32,45 +32,51 @@ class Neighbour(NamedTuple):
     remedy: str
 
 
-def mark(scope: Scope) -> None:
-    """Tell our own kind, and the frameworks' own telemetry, that this request is traced; a key that is there stays."""
+def claim(scope: Scope) -> None:
+    """Mark this request as traced, for our own kind and for the frameworks' telemetry; a key that is there stays.
+
+    The value of our own key holds the keys that `release()` has to remove.
+    """
     if FASTAPI in scope or STARLETTE in scope:
-        scope[MARK] = marks = {key: value for key, value in QUIET.items() if key not in scope}
-        scope.update(marks)
+        scope[CLAIM] = keys = {key: value for key, value in CLAIMS.items() if key not in scope}
+        scope.update(keys)
     else:
-        scope[MARK] = QUIET
-        scope[FASTAPI] = QUIET[FASTAPI]
-        scope[STARLETTE] = QUIET[STARLETTE]
+        scope[CLAIM] = CLAIMS
+        scope[FASTAPI] = CLAIMS[FASTAPI]
+        scope[STARLETTE] = CLAIMS[STARLETTE]
 
 
-def unmark(scope: Scope) -> None:
+def release(scope: Scope) -> None:
     """Take our marks off a scope: the same dict served again is another request."""
     try:
-        if scope[MARK] is QUIET:
-            del scope[FASTAPI], scope[STARLETTE], scope[MARK]
+        if scope[CLAIM] is CLAIMS:
+            del scope[FASTAPI], scope[STARLETTE], scope[CLAIM]
             return
-    except KeyError:  # the application has taken some of them off
-        pass
-    for key in scope.pop(MARK, ()):
+    except KeyError:  # the application has removed some of them, or the scope took none
+        if CLAIM not in scope:
+            return
+    for key in scope.pop(CLAIM):
         scope.pop(key, None)
 
 
-def neighbour(scope: Scope, ambient: Context, receive: Receive, send: Send) -> Neighbour | None:
-    """Who further out has opened a span for this request; None for a current span that is only left over."""
+def other_instrumentation(scope: Scope, ambient: Context, receive: Receive, send: Send) -> OtherInstrumentation | None:
+    """What has opened a span for this request further out; None for a current span that is only left over."""
     fastapi = getattr(scope.get(FASTAPI), "span", None)
     if isinstance(fastapi, Span):
         remedy = 'build the application with FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})'
-        return Neighbour(fastapi, "FastAPI's own telemetry", remedy)
+        return OtherInstrumentation(fastapi, "FastAPI's own telemetry", remedy)
     current = ambient.get(SPAN_KEY)
     if not isinstance(current, Span):
         return None
     if scope.get(STARLETTE) and _is_starlettes(current):
-        return Neighbour(current, "Starlette's OpenTelemetryMiddleware", "remove that middleware from the application")
+        remedy = "remove that middleware from the application"
+        return OtherInstrumentation(current, "Starlette's OpenTelemetryMiddleware", remedy)
     if _is_foreign_server_span(current):
-        return Neighbour(current, f"the instrumentation {_scope_of(current)!r}", "remove it from the application")
+        name = f"the instrumentation {_scope_of(current)!r}"
+        return OtherInstrumentation(current, name, "remove it from the application")
     if not current.is_recording() and _CONTRIB in (_module_of(receive), _module_of(send)):
         # Its span is not sampled, and then nothing tells whose it is; but this call's functions are its own.
-        return Neighbour(current, f"the instrumentation {_CONTRIB!r}", "remove it from the application")
+        return OtherInstrumentation(current, f"the instrumentation {_CONTRIB!r}", "remove it from the application")
     return None
 
 

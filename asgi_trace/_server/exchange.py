@@ -1,18 +1,13 @@
 """What an HTTP request and a WebSocket have in common: one span, its errors, its one end.
 
-An exchange is told what happened and never awaits. Everything here is called from inside the guard of its caller, or
-is one: telemetry that fails is reported once and changes nothing.
+An exchange is told what happened and never awaits. Telemetry that fails is reported once and changes nothing: each
+method here has a guard of its own or is called within its caller's.
 """
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import sys
-from collections.abc import Callable
+from asyncio import CancelledError
 from time import time_ns
-from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -30,42 +25,21 @@ from .._semconv.names import (
     SERVER_EXCEPTION,
     STATUS_CODE,
 )
-from .._types import Attributes, Receive, Scope, Send
-
-if TYPE_CHECKING:
-    from .start import Inbound
-
-_DISCONNECTS = frozenset(
-    {
-        "ClientDisconnect",  # Starlette, Litestar
-        "ClientDisconnected",  # uvicorn
-        "MessageAborted",  # BlackSheep
-        "RequestAborted",  # Django
-        "WebSocketDisconnect",  # Starlette, Litestar
-        "WebSocketDisconnected",  # Falcon
-    }
-)
-
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def coroutine_function(function: _Function) -> _Function:
-    """Mark a plain function that returns an awaitable: some look before they call, and asgiref warns."""
-    if sys.version_info >= (3, 12):
-        return inspect.markcoroutinefunction(function)
-    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
-    return function
+from .._types import Attributes, Message, Receive, Scope, Send
+from .config import ServerConfig
+from .disconnect import is_disconnect
+from .metrics import RequestMetrics
 
 
 class Exchange:
-    """State of one request or socket; the settings are its `inbound`'s."""
+    """State of one request or WebSocket. `source` and `forward` are the server's `receive` and `send`."""
 
     __slots__ = (
+        "__dict__",
+        "config",
         "end_time",
         "ended",
         "forward",
-        "inbound",
         "method",
         "parent",
         "recording",
@@ -77,12 +51,13 @@ class Exchange:
         "template",
     )
 
-    reported: BaseException | None = None
-    """What the application says that it answers with an error of its own. Rare: set where it is needed."""
+    # Rare, so set only on the instances that need them: the others do not pay for the place.
+    reported: BaseException | None = None  # what the application says that it answers with an error of its own
+    metrics: RequestMetrics | None = None
 
     def __init__(
         self,
-        inbound: Inbound,
+        config: ServerConfig,
         parent: Context,
         scope: Scope,
         receive: Receive,
@@ -91,7 +66,7 @@ class Exchange:
         recording: bool,
         method: str,
     ) -> None:
-        self.inbound = inbound
+        self.config = config
         self.parent = parent
         self.scope = scope
         self.source = receive
@@ -110,55 +85,89 @@ class Exchange:
         """The caller's context with our span. Not kept: the attached one refers to this, and a cycle is garbage."""
         return Context({**self.parent, SPAN_KEY: self.span})
 
+    def respond(self, message: Message) -> Message:
+        """A response or an accepted handshake starts: capture, hook, and the header that tells the trace id."""
+        config, span = self.config, self.span
+        if "headers" in message and not isinstance(message["headers"], (list, tuple)):
+            message = {**message, "headers": list(message["headers"])}
+        if self.recording:
+            if config.response_headers is not None:
+                span.set_attributes(config.response_headers.attributes(message.get("headers") or ()))
+            if config.on_response is not None:
+                try:
+                    config.on_response(span, self.scope, message)
+                except (Exception, CancelledError):  # the one that is no Exception and that libraries raise themselves
+                    config.guard.report("the hook on_response")
+        if config.response_header is not None:
+            return config.response_header(span.get_span_context(), message)
+        return message
+
     def end(
         self, error: str | None = None, exc: BaseException | None = None, attributes: Attributes | None = None
     ) -> None:
-        """End the span, once, with what is known only now: error type, exception to record, other attributes."""
+        """End the span and the measurement, once, with what is known only now.
+
+        `error` is the `error.type`, `exc` the exception to record.
+        """
         self.ended = True
         if not self.end_time:
             self.end_time = time_ns()
-        span = self.span
         try:
-            # The template comes from set_route() or from the scope, where the application has put its match by now.
-            route = self.template or read_route(self.scope, self.root_path)
-            if route is not None:
-                self.template = route = route if route.isascii() else text(route)
-            if self.recording:
-                if self.status:
-                    span.set_attribute(STATUS_CODE, self.status)
-                if route:
-                    span.set_attribute(ROUTE, route)
-                    method = "HTTP" if self.method is OTHER_METHOD else self.method
-                    if getattr(span, "name", method) == method:  # else a hook or the application named it
-                        span.update_name(f"{method} {route}")
-                if attributes:
-                    span.set_attributes(attributes)
-                if error is not None:
-                    span.set_attribute(ERROR_TYPE, error)
-                    span.set_status(ERROR if exc is None else Status(StatusCode.ERROR, description(exc)))
-                if exc is not None:
-                    self.inbound.errors.record(span, self.context, exc, SERVER_EXCEPTION)
+            self._describe(error, exc, attributes)
         except Exception:
-            self.inbound.guard.report("describing the end of a request")
+            self.config.guard.report("describing the end of a request")
         try:
             if self.recording:
-                span.end(self.end_time)
+                self.span.end(self.end_time)
         except Exception:  # a span processor's own
-            self.inbound.guard.report("ending a span")
+            self.config.guard.report("ending a span")
+        if self.metrics is not None:
+            try:
+                self.metrics.finished(self.context, self.end_time, self.status, self.template, error)
+            except Exception:
+                self.config.guard.report("recording a metric")
+
+    def _describe(self, error: str | None, exc: BaseException | None, attributes: Attributes | None) -> None:
+        # The template comes from set_route() or from the scope, where the application has put its match by now.
+        route = self.template or read_route(self.scope, self.root_path)
+        if route is not None:
+            self.template = route = route if route.isascii() else text(route)
+        if not self.recording:
+            return
+        span = self.span
+        if self.status:
+            span.set_attribute(STATUS_CODE, self.status)
+        if route:
+            span.set_attribute(ROUTE, route)
+            method = "HTTP" if self.method is OTHER_METHOD else self.method
+            if getattr(span, "name", method) == method:  # else a hook or the application named it
+                span.update_name(f"{method} {route}")
+        if attributes:
+            span.set_attributes(attributes)
+        if error is not None:
+            span.set_attribute(ERROR_TYPE, error)
+            span.set_status(ERROR if exc is None else Status(StatusCode.ERROR, description(exc)))
+        if exc is not None:
+            self.config.errors.record(span, self.context, exc, SERVER_EXCEPTION)
+
+    def take_reported(self) -> BaseException | None:
+        """The exception that the application reported and that is a failure of its own, for one answer only."""
+        exc = self.reported
+        if exc is None:
+            return None
+        self.reported = None  # its traceback leads back to us
+        return None if is_cancellation(exc) or is_disconnect(exc, self.forward) else exc
 
     def explained(self, error: str | None) -> tuple[str | None, BaseException | None]:
         """The type of an error, if it is one, and its exception: the one that was reported, when that explains it."""
-        exc = self.reported
-        if exc is None:
-            return error, None
-        self.reported = None  # type: ignore[misc]  # its traceback leads back to us
-        if error is None or is_cancellation(exc) or is_disconnect(exc, self.forward):
+        exc = self.take_reported()
+        if exc is None or error is None:
             return error, None
         return error_type(exc), exc
 
     def background(self, exc: BaseException) -> None:
         """Record, on a child of its own, what failed after a response that the caller has in full."""
-        tracer = self.inbound.tracers.current()
+        tracer = self.config.tracers.current()
         if tracer is None or not self.recording or is_disconnect(exc, self.forward):
             return
         name = f"{span_name(self.method, self.template or read_route(self.scope, self.root_path))} background"
@@ -171,50 +180,6 @@ class Exchange:
             else:
                 child.set_status(Status(StatusCode.ERROR, description(exc)))
                 within = Context({**self.parent, SPAN_KEY: child})
-                self.inbound.errors.record(child, within, exc, BACKGROUND_EXCEPTION)
+                self.config.errors.record(child, within, exc, BACKGROUND_EXCEPTION)
         finally:
             child.end()
-
-
-def is_disconnect(exc: BaseException, send: Any) -> bool:
-    """Does `exc` say that the client has gone, and nothing else?
-
-    It does as a framework's own exception, as an OSError of the server's `send`, and as a group of no others.
-    """
-    if any(cls.__name__ in _DISCONNECTS for cls in type(exc).__mro__) or _raised_by(exc, send) is not None:
-        return True
-    parts = getattr(exc, "exceptions", None)
-    return isinstance(parts, tuple) and bool(parts) and all(is_disconnect(part, send) for part in parts)
-
-
-def came_from(exc: BaseException, send: Any) -> FrameType | None:
-    """The call of the server's `send` whose OSError is among the exceptions that `exc` was raised from, if one is."""
-    link: BaseException | None = exc
-    for _ in range(8):
-        if link is None:
-            break
-        frame = _raised_by(link, send)
-        if frame is not None:
-            return frame
-        link = link.__cause__ or link.__context__
-    return None
-
-
-def was_sending(frame: FrameType, kind: str) -> bool:
-    """Was this call of `send` given a message of that type?"""
-    return any(isinstance(value, dict) and value.get("type") == kind for value in frame.f_locals.values())
-
-
-def _raised_by(exc: BaseException, send: Any) -> FrameType | None:
-    """The call of `send` that an OSError came out of, if it is one.
-
-    ASGI servers (spec version 2.4) raise one when the client has gone. An application raises its own for other reasons,
-    so the traceback must show the server's function: that costs nothing until something has failed.
-    """
-    code = getattr(getattr(send, "__func__", send), "__code__", None)
-    trace = exc.__traceback__ if code is not None and isinstance(exc, OSError) else None
-    while trace is not None:
-        if trace.tb_frame.f_code is code:
-            return trace.tb_frame
-        trace = trace.tb_next
-    return None

@@ -1,4 +1,4 @@
-"""The span of a request that is to leave no trace: never recorded, and known by name only to those who ask."""
+"""The span of a request that is to leave no trace: never recorded, and given ids only when they are asked for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .._types import Headers
 _RANDOM = 2  # W3C 3.2.2.5.2; older APIs have no name for it
 
 
-class SilentSpan(NonRecordingSpan):
+class ExcludedSpan(NonRecordingSpan):
     """An unsampled span: what is made below it is not recorded either.
 
-    It belongs to the trace of the caller that `propagation` finds in `headers`, or to a new one. A health check mostly
-    asks for no identity, so it is made when somebody does.
+    It belongs to the trace of the caller that `propagation` finds in `headers`, or to a new one. Most health checks
+    never ask for the ids, so they are made at the first look.
     """
 
     _known: SpanContext | None = None
@@ -36,12 +36,12 @@ class SilentSpan(NonRecordingSpan):
             return None
         try:
             caller = get_current_span(self._propagation.extract(dict(self._headers), self._headers)).get_span_context()
-        except Exception:  # a propagator of somebody else's: an excluded request is not worth a report
+        except Exception:  # of a propagator that is not ours: an excluded request is not worth a report
             return None
         return caller if caller.is_valid else None
 
     def __repr__(self) -> str:
-        return f"SilentSpan({self.get_span_context()!r})"
+        return f"ExcludedSpan({self.get_span_context()!r})"
 
 
 def _unsampled(caller: SpanContext | None) -> SpanContext:

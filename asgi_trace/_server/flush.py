@@ -9,9 +9,7 @@ from threading import Thread
 from typing import Any, Protocol
 
 from .._guard import logger
-
-SECONDS = 4.0
-"""The longest that a stop waits for a collector: with what else a stop takes, the process ends within 5."""
+from .._otel.stop import STOP_SECONDS
 
 
 class Flushable(Protocol):
@@ -27,12 +25,12 @@ def flushable(providers: Iterable[Any]) -> list[Flushable]:
 
 
 async def flush(providers: Iterable[Flushable]) -> None:
-    """Flush SDK providers in a thread of their own, for at most `SECONDS` all together. Never raises."""
+    """Flush SDK providers in a thread of their own, for at most `STOP_SECONDS` all together. Never raises."""
 
     def work() -> None:
         for provider in providers:
             try:
-                provider.force_flush(int(SECONDS * 1000))
+                provider.force_flush(int(STOP_SECONDS * 1000))
             except Exception:
                 logger.warning("flushing %r failed", provider, exc_info=True)
 
@@ -41,7 +39,7 @@ async def flush(providers: Iterable[Flushable]) -> None:
     except RuntimeError:  # another event loop than asyncio's: the server has nothing left to do but to wait
         thread = Thread(target=work, name="asgi-trace-flush", daemon=True)
         thread.start()
-        thread.join(SECONDS)
+        thread.join(STOP_SECONDS)
         return
     done = asyncio.Event()
 
@@ -52,4 +50,4 @@ async def flush(providers: Iterable[Flushable]) -> None:
 
     Thread(target=work_and_tell, name="asgi-trace-flush", daemon=True).start()
     with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(done.wait(), SECONDS)
+        await asyncio.wait_for(done.wait(), STOP_SECONDS)

@@ -1,57 +1,41 @@
-"""Who is traced, and as what: the decisions before the application sees a scope.
+"""What is decided before the application sees a request: is it traced, as what, and what does the application get.
 
-`Inbound` holds the settings of one middleware, computed once. `open_http` and `open_websocket` decide, for one scope,
-which context to attach and what the application gets as `receive` and `send`; what belongs to the request is then
-in a `Request` or `Socket` of its own. A request that nobody records gets the server's own functions.
+`start()` reads top to bottom, cheapest first: every request pays for each step until it is known that nothing is to be
+done. Each step is a function of its own, except those that every request takes: a call costs 300 instructions here.
 """
 
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Tracer
 
-from .._guard import Guard
-from .._options.capture_headers import HeaderCapture
-from .._options.checks import hook, one_of, provider
-from .._options.exclude import exclusion
-from .._options.redact import Redaction
 from .._otel.context import get_current
-from .._otel.exceptions import ExceptionRecorder
 from .._otel.lazy_attributes import LazyAttributes
-from .._otel.metrics import Metrics
-from .._otel.tracers import Tracers
-from .._propagation.propagator import SPAN_KEY, Propagation
-from .._semconv.http import DEFAULT_PORTS, known_methods
-from .._semconv.names import OTHER_METHOD, SCHEME
+from .._propagation.propagator import SPAN_KEY
+from .._semconv.names import OTHER_METHOD
 from .._semconv.server import server_attributes, server_protocol, server_scheme
-from .._types import AttributeValue, Headers, Message, Receive, Scope, Send
-from .coexistence import FASTAPI, MARK, QUIET, STARLETTE, mark, neighbour
+from .._types import AttributeValue, Headers, Receive, Scope, Send
+from .coexistence import CLAIM, CLAIMS, FASTAPI, STARLETTE, claim, other_instrumentation, release
+from .config import ServerConfig
 from .current import REQUEST_KEY
-from .excluded_span import SilentSpan
-from .forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
-from .request import MeasuredRequest, Request, SizedRequest
-from .response_header import response_header_of
-from .trust import Networks, caller_policy
-from .websocket import Socket
+from .excluded_span import ExcludedSpan
+from .forwarded import Forwarded
+from .metrics import CountedBodies, RequestMetrics
+from .request import Request
+from .websocket import WebSocket
 
-if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
-    from opentelemetry.propagators.textmap import TextMapPropagator
-    from opentelemetry.trace import TracerProvider
+__all__ = ["Started", "start"]
 
-__all__ = ["Inbound", "Opened"]
-
-Opened: TypeAlias = tuple[Context, Receive, Send, Request | Socket | None]
-"""The context to attach, what the application gets, and whom to tell how it went."""
+Started: TypeAlias = tuple[Context, Receive, Send, Request | WebSocket | None]
+"""The context to attach, the application's `receive` and `send`, and the object that is told how it went."""
 
 _EMPTY = Context()
 _SERVER = SpanKind.SERVER  # enums are slow to look into
-_KNOWN_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
 
 try:
     from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as _SUPPRESS
@@ -59,215 +43,160 @@ except ImportError:  # pragma: no cover - the API says that this key will move
     _SUPPRESS = "suppress_instrumentation"
 
 
-class Inbound:
-    """The settings of one `TraceMiddleware`; its options say what each means."""
+def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send: Send) -> Started | None:
+    """Decide about a scope of the type `kind`, "http" or "websocket".
 
-    def __init__(
-        self,
-        *,
-        tracer_provider: TracerProvider | None,
-        meter_provider: MeterProvider | None,
-        propagator: TextMapPropagator | None,
-        exclude: str | Iterable[str] | Callable[[Scope], bool],
-        trust: bool | str | Iterable[str] | Callable[[Scope], bool],
-        trusted_proxies: str | Iterable[str],
-        capture_request_headers: str | Iterable[str],
-        capture_response_headers: str | Iterable[str],
-        redact: str | Iterable[str] | Callable[[str, str], str],
-        response_header: str | None,
-        on_request: Callable[[Span, Scope], object] | None,
-        on_response: Callable[[Span, Scope, Message], object] | None,
-        metrics: str | Iterable[str],
-        websocket: str,
-    ) -> None:
-        provider("tracer_provider", tracer_provider, "get_tracer")
-        provider("meter_provider", meter_provider, "get_meter")
-        self.guard = Guard()
-        self.tracers = Tracers(tracer_provider)
-        self.metrics = Metrics("server", metrics, meter_provider)
-        self.errors = ExceptionRecorder()
-        self.handshake_only = one_of("websocket", websocket, ("connection", "handshake")) == "handshake"
-        self._propagation = Propagation(propagator)
-        self._excluded_path, self._excluded = exclusion(exclude, self.guard)
-        self._trusts = caller_policy(trust)
-        self._proxies = Networks(trusted_proxies, option="trusted_proxies") or None
-        self._redaction = Redaction(redact)
-        prefix = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_"
-        self._request_headers = (
-            HeaderCapture("http.request.header.", capture_request_headers, prefix + "REQUEST", self._redaction) or None
-        )
-        self._response_headers = (
-            HeaderCapture("http.response.header.", capture_response_headers, prefix + "RESPONSE", self._redaction)
-            or None
-        )
-        self._extras = self._proxies is not None or self._request_headers is not None
-        self._on_request = hook("on_request", on_request)
-        self._on_response = hook("on_response", on_response)
-        self._response_header = response_header_of(response_header)
-        self._methods = known_methods()
-        self.watches_response = bool(self._response_headers or self._on_response or self._response_header)
-
-    def open(self, kind: str, scope: Scope, receive: Receive, send: Send) -> Opened | None:
-        """Decide about an `http` or `websocket` scope. None: the application is called as if we were not there.
-
-        Straight down, cheapest first: every request pays for each step until it is known that nothing is to be done.
-        """
-        if MARK in scope:
-            return None
-        headers: Headers = scope.get("headers", ())
-        if type(headers) is not list and not isinstance(headers, tuple):
-            scope["headers"] = headers = list(headers)  # an iterator can be read only once, and is not ours
-        if (self._excluded_path is not None and self._excluded_path(scope["path"])) or (
-            self._excluded is not None and self._excluded(scope)
-        ):
-            return self._silence(scope, headers), receive, send, None
-        ambient = get_current()
-        alone = True
-        if ambient or FASTAPI in scope or STARLETTE in scope:
-            alone = False
-            aside = self._step_aside(scope, ambient, receive, send)
-            if aside is not None:
-                return aside, receive, send, None
-        fields = dict(headers)
-        parent = self._propagation.extract(fields, headers)
-        links: Sequence[Link] = ()
-        if self._trusts is not None and parent and not self._trusts(scope):
-            parent, links = _EMPTY, _links_to(parent)
-        http = kind == "http"
-        measured = http and self.metrics.first._real_instrument is not None and self.metrics.live()
-        tracer = self.tracers.fixed or self.tracers.current()
-        if tracer is None and not measured and self._response_header is None:
-            return (parent, receive, send, None) if parent or ambient else None
-        method: Any = "GET"  # a WebSocket's handshake
-        if http:
-            method = scope.get("method")
-            if method not in self._methods:
-                method = OTHER_METHOD
-        started_at = time_ns() if measured else None  # None: the SDK asks for it, as late as that
-        span: Any  # a Context holds objects
-        recording = False
-        if tracer is None:
-            span = parent.get(SPAN_KEY, INVALID_SPAN)
-        else:
-            if not self.tracers.recorded:  # the last one, so most likely not this one either
-                attributes: Mapping[str, AttributeValue] = LazyAttributes(
-                    self.attributes, scope, fields, headers, method
-                )
-            elif self._extras:
-                attributes = self.attributes(scope, fields, headers, method)
-            else:
-                attributes = server_attributes(scope, fields, method, self._redaction)
-            name = "HTTP" if method is OTHER_METHOD else method
-            # One place records exceptions and sets the status, so both of the SDK's own ways are off.
-            span = tracer.start_span(name, parent, _SERVER, attributes, links, started_at, False, False)
-            self.tracers.recorded = recording = span.is_recording()
-        if alone:
-            scope[MARK] = QUIET
+    None: the application is called as if the middleware were not there. A request that nothing records gets the
+    server's own `receive` and `send`.
+    """
+    if CLAIM in scope:  # a TraceMiddleware further out has it
+        return None
+    headers: Headers = scope.get("headers", ())
+    if type(headers) is not list and not isinstance(headers, tuple):
+        scope["headers"] = headers = list(headers)  # an iterator can be read only once, and is the application's
+    if (config.excluded_path is not None and config.excluded_path(scope["path"])) or (
+        config.excluded is not None and config.excluded(scope)
+    ):
+        return _excluded(config, scope, headers), receive, send, None
+    ambient = get_current()
+    alone = not (ambient or FASTAPI in scope or STARLETTE in scope)
+    if not alone:
+        aside = _step_aside(config, scope, ambient, receive, send)
+        if aside is not None:
+            return aside, receive, send, None
+    fields = dict(headers)
+    parent = config.propagation.extract(fields, headers)
+    links: Sequence[Link] = ()
+    if config.trusts is not None and parent and not config.trusts(scope):
+        parent, links = _EMPTY, _links_to(parent)
+    measured = kind == "http" and config.metrics.first._real_instrument is not None and config.metrics.live()
+    tracer = config.tracers.fixed or config.tracers.current()
+    if tracer is None and not measured and config.response_header is None:
+        return (parent, receive, send, None) if parent or ambient else None
+    try:
+        if alone:  # claim(), without the call
+            scope[CLAIM] = CLAIMS
             scope[FASTAPI] = None
             scope[STARLETTE] = True
         else:
-            mark(scope)
-        if not recording and not measured and self._response_header is None:
-            return Context({**parent, SPAN_KEY: span, REQUEST_KEY: span}), receive, send, None
-        exchange: Request | Socket
-        if measured:
-            exchange = self._measured(
-                parent, scope, receive, send, span, recording, method, headers, started_at or time_ns()
+            claim(scope)
+    except Exception:  # a scope that cannot be written to
+        config.guard.report("marking a request as traced")
+    return _trace(config, kind, scope, receive, send, headers, fields, parent, links, tracer, measured)
+
+
+def _trace(
+    config: ServerConfig,
+    kind: str,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    headers: Headers,
+    fields: dict[bytes, bytes],
+    parent: Context,
+    links: Sequence[Link],
+    tracer: Tracer | None,
+    measured: bool,
+) -> Started:
+    """Start the span and make the object that ends it; what fails in between ends it, too."""
+    method: Any = "GET"  # a WebSocket's handshake
+    if kind == "http":
+        method = scope.get("method")
+        if method not in config.known_methods:
+            method = OTHER_METHOD
+    started_at = time_ns() if measured else 0  # 0: the SDK asks for the time, as late as it can
+    forwarded = config.forwarded(scope, headers) if measured else None
+    span: Any  # a Context holds objects
+    recording = False
+    if tracer is None:
+        span = parent.get(SPAN_KEY, INVALID_SPAN)
+    else:
+        if not config.tracers.recorded:  # the last one, so most likely not this one either
+            attributes: Mapping[str, AttributeValue] = LazyAttributes(
+                config.attributes, scope, fields, headers, method, forwarded
             )
-        elif http:
-            exchange = Request(self, parent, scope, receive, send, span, recording, method)
+        elif config.reads_more_headers:
+            attributes = config.attributes(scope, fields, headers, method, forwarded)
         else:
-            exchange = Socket(self, parent, scope, receive, send, span, recording, method)
-        if self._on_request is not None and recording:
-            try:
-                self._on_request(span, scope)
-            except (Exception, CancelledError):  # the one that is no Exception, and that libraries raise by themselves
-                self.guard.report("the hook on_request")
-        return (
-            Context({**parent, SPAN_KEY: span, REQUEST_KEY: exchange}),
-            exchange.receive,
-            exchange.send,
-            exchange,
+            attributes = server_attributes(scope, fields, method, config.redaction)
+        name = "HTTP" if method is OTHER_METHOD else method
+        # One place records exceptions and sets the status, so both of the SDK's own ways are off.
+        span = tracer.start_span(name, parent, _SERVER, attributes, links, started_at or None, False, False)
+    try:
+        if tracer is not None:
+            config.tracers.recorded = recording = span.is_recording()
+        if not recording and not measured and config.response_header is None:
+            return Context({**parent, SPAN_KEY: span, REQUEST_KEY: span}), receive, send, None
+        exchange = (Request if kind == "http" else WebSocket)(
+            config, parent, scope, receive, send, span, recording, method
         )
+    except BaseException:
+        span.end()
+        raise
+    receive, send = exchange.receive, exchange.send
+    if forwarded is not None:  # measured
+        receive, send = _measure(exchange, forwarded, started_at)
+    if config.on_request is not None and recording:
+        _call(config.on_request, exchange)
+    return Context({**parent, SPAN_KEY: span, REQUEST_KEY: exchange}), receive, send, exchange
 
-    def _measured(
-        self,
-        parent: Context,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        span: Span,
-        recording: bool,
-        method: str,
-        headers: Headers,
-        started_at: int,
-    ) -> MeasuredRequest:
-        """A request that a meter records. Its labels are bounded: schemes and versions that exist, no others."""
-        kind = SizedRequest if self.metrics.counts_bodies else MeasuredRequest
-        request = kind(self, parent, scope, receive, send, span, recording, method)
-        scheme = self._forwarded(scope, headers).scheme or server_scheme(scope)
-        version = server_protocol(scope)
-        request.measure_start(
-            started_at, scheme if scheme in DEFAULT_PORTS else "http", version if version in _KNOWN_VERSIONS else None
-        )
-        return request
 
-    def attributes(
-        self, scope: Scope, fields: dict[bytes, bytes], headers: Headers, method: str
-    ) -> dict[str, AttributeValue]:
-        """What a sampler may want to know, and the span is to show, before the application runs."""
-        attributes = server_attributes(scope, fields, method, self._redaction)
-        forwarded = self._forwarded(scope, headers)
-        if forwarded is not NOTHING_FORWARDED:
-            attributes.update(forwarded_attributes(forwarded, str(attributes[SCHEME]), fields.get(b"host")))
-        if self._request_headers is not None:
-            attributes.update(self._request_headers.attributes(headers))
-        return attributes
+def _measure(exchange: Request | WebSocket, forwarded: Forwarded, started_at: int) -> tuple[Receive, Send]:
+    """Let a meter record the request. Returns the application's `receive` and `send`."""
+    config, scope, method = exchange.config, exchange.scope, exchange.method
+    receive, send = exchange.receive, exchange.send
+    try:
+        scheme = forwarded.scheme or server_scheme(scope)
+        metrics = RequestMetrics(config.metrics, method, scheme, server_protocol(scope), started_at)
+        exchange.metrics = metrics
+        metrics.started(exchange.context)
+        if config.metrics.counts_bodies:
+            bodies = CountedBodies(metrics, config.guard, method, receive, send)
+            return bodies.receive, bodies.send
+    except Exception:
+        config.guard.report("recording a metric")
+    return receive, send
 
-    def _forwarded(self, scope: Scope, headers: Headers) -> Forwarded:
-        return NOTHING_FORWARDED if self._proxies is None else read_forwarded(scope, headers, self._proxies)
 
-    def respond(self, exchange: Request | Socket, message: Message) -> Message:
-        """A response or an accepted handshake starts: capture, hook, and the header that tells the trace id."""
-        if "headers" in message and not isinstance(message["headers"], (list, tuple)):
-            message = {**message, "headers": list(message["headers"])}
-        if exchange.recording:
-            if self._response_headers is not None:
-                exchange.span.set_attributes(self._response_headers.attributes(message.get("headers") or ()))
-            if self._on_response is not None:
-                try:
-                    self._on_response(exchange.span, exchange.scope, message)
-                except (Exception, CancelledError):
-                    self.guard.report("the hook on_response")
-        if self._response_header is not None:
-            return self._response_header(exchange.span.get_span_context(), message)
-        return message
+def _call(on_request: Callable[[Span, Scope], object], exchange: Request | WebSocket) -> None:
+    try:
+        on_request(exchange.span, exchange.scope)
+    except (Exception, CancelledError):  # the one that is no Exception and that libraries raise themselves
+        exchange.config.guard.report("the hook on_request")
+    except BaseException as exc:  # SystemExit: the application is not called any more
+        try:
+            exchange.failed(exc)
+        finally:
+            release(exchange.scope)
+        raise
 
-    def _silence(self, scope: Scope, headers: Headers) -> Context:
-        """The context of an excluded request: unsampled, in the caller's trace when that is trusted."""
-        mark(scope)
-        if self._trusts is not None and not self._trusts(scope):
-            return Context({SPAN_KEY: SilentSpan(None, ())})
-        fields = dict(headers)
-        if b"baggage" in fields:  # goes on, as it does from any other request
-            caller = self._propagation.extract(fields, headers)
-            return Context({**caller, SPAN_KEY: SilentSpan(self._propagation, headers)})
-        return Context({SPAN_KEY: SilentSpan(self._propagation, headers)})
 
-    def _step_aside(self, scope: Scope, ambient: Context, receive: Receive, send: Send) -> Context | None:
-        """The context in which to call an application that is suppressed, or that another instrumentation traces."""
-        if ambient.get(_SUPPRESS):
-            return ambient
-        other = neighbour(scope, ambient, receive, send)
-        if other is None:
-            return None
-        self.guard.warn(
-            other.name,
-            f"{other.name} already traces these requests, so TraceMiddleware steps aside and makes no span."
-            f" To let TraceMiddleware trace them, {other.remedy}.",
-        )
-        mark(scope)  # a framework's own telemetry further in would be one more
-        return Context({**ambient, REQUEST_KEY: other.span})
+def _excluded(config: ServerConfig, scope: Scope, headers: Headers) -> Context:
+    """The context of an excluded request: unsampled, in the caller's trace when that is trusted."""
+    claim(scope)
+    if config.trusts is not None and not config.trusts(scope):
+        return Context({SPAN_KEY: ExcludedSpan(None, ())})
+    fields = dict(headers)
+    if b"baggage" in fields:  # it is passed on, as from any other request
+        caller = config.propagation.extract(fields, headers)
+        return Context({**caller, SPAN_KEY: ExcludedSpan(config.propagation, headers)})
+    return Context({SPAN_KEY: ExcludedSpan(config.propagation, headers)})
+
+
+def _step_aside(config: ServerConfig, scope: Scope, ambient: Context, receive: Receive, send: Send) -> Context | None:
+    """The context in which to call an application that is suppressed, or that another instrumentation traces."""
+    if ambient.get(_SUPPRESS):
+        return ambient
+    other = other_instrumentation(scope, ambient, receive, send)
+    if other is None:
+        return None
+    config.guard.warn(
+        other.name,
+        f"{other.name} already traces these requests, so TraceMiddleware steps aside and makes no span."
+        f" To let TraceMiddleware trace them, {other.remedy}.",
+    )
+    claim(scope)  # a framework's own telemetry further in would be one more
+    return Context({**ambient, REQUEST_KEY: other.span})
 
 
 def _links_to(refused: Context) -> Sequence[Link]:

@@ -19,7 +19,9 @@ from .._semconv.names import (
     MESSAGES_SENT,
 )
 from .._types import Attributes, Message
-from .exchange import Exchange, came_from, coroutine_function, is_disconnect
+from .coroutine_function import coroutine_function
+from .disconnect import came_from, is_disconnect
+from .exchange import Exchange
 
 _DENIALS = frozenset({"websocket.http.response.start", "http.response.start"})
 _DENIAL_BODIES = frozenset({"websocket.http.response.body", "http.response.body"})
@@ -29,10 +31,10 @@ _INTERNAL_ERROR = 1011  # RFC 6455 7.4.1: what a server closes with when it fail
 _NORMAL = 1000  # RFC 6455 7.4.1; what some frameworks close with all the same when they failed
 
 
-class Socket(Exchange):
+class WebSocket(Exchange):
     """A WebSocket in progress. `receive` and `send` are what the application gets."""
 
-    __slots__ = ("__dict__",)
+    __slots__ = ()
 
     received = 0
     sent = 0
@@ -52,7 +54,7 @@ class Socket(Exchange):
             elif kind == "websocket.disconnect":
                 self._closed(message.get("code") or _NO_STATUS)
         except Exception:
-            self.inbound.guard.report("following a socket")
+            self.config.guard.report("following a WebSocket")
         return message
 
     @coroutine_function
@@ -64,7 +66,7 @@ class Socket(Exchange):
             elif not self.ended:
                 return self._turn(message)
         except Exception:
-            self.inbound.guard.report("following a socket")
+            self.config.guard.report("following a WebSocket")
         return self.forward(message)
 
     def _turn(self, message: Message) -> Awaitable[None]:
@@ -91,11 +93,11 @@ class Socket(Exchange):
         elif kind in _DENIAL_BODIES and not message.get("more_body"):
             self.end_time = time_ns()
             over = True
-        over = over and self.inbound.handshake_only
+        over = over and self.config.handshake_only
         return self._shake(message, over) if answers or over else self.forward(message)
 
     def _answered(self, message: Message) -> Message:
-        return self.inbound.respond(self, message) if self.inbound.watches_response else message
+        return self.respond(message) if self.config.watches_response else message
 
     async def _shake(self, message: Message, over: bool) -> None:
         """Send a message of the handshake. `over`: the last one, of a span that covers no more than that."""
@@ -113,7 +115,7 @@ class Socket(Exchange):
         try:
             self.end(*self._outcome())
         except Exception:
-            self.inbound.guard.report("ending a handshake")
+            self.config.guard.report("ending a handshake")
 
     def _refused(self, status: int) -> None:
         self.status = status
@@ -128,13 +130,19 @@ class Socket(Exchange):
             self.end_time = self.end_time or time_ns()
 
     def _outcome(self) -> tuple[str | None, BaseException | None]:
-        """Error type and exception, if it failed: a reported exception counts unless the answer blames the client."""
+        """Error type and exception, if it failed."""
+        if self.failure is not None:
+            return self.explained(self.failure)
+        exc = self.take_reported()
+        if exc is None or self._blames_client():  # what was reported is then the reason for that answer, and handled
+            return None, None
+        return error_type(exc), exc
+
+    def _blames_client(self) -> bool:
+        """Does the application's answer say that the client is at fault?"""
         if self.answer is not None:
-            blames_client = _blames_client(self.answer)
-        else:
-            blames_client = not self.accepted and 0 < self.status < 500
-        error, exc = self.explained(self.failure or (None if blames_client else ""))
-        return error or None, exc
+            return _blames_client(self.answer)
+        return not self.accepted and 0 < self.status < 500
 
     def _described(self) -> Attributes:
         attributes: Attributes = {}

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-from opentelemetry.context import get_value
-from opentelemetry.trace import Span
 
 from .._routing.scope import full_template, whole_template
-from .._server.current import REQUEST_KEY
+from .._server.current import current_request
 from .._types import Scope
 
 
@@ -27,8 +23,8 @@ def report_whole(template: str, scope: Scope | None = None) -> None:
 
 
 def _set(complete: Callable[[Scope, str, str], str | None], template: str, scope: Scope | None) -> None:
-    request: Any = get_value(REQUEST_KEY)
-    if request is None or isinstance(request, Span):
+    request = current_request()
+    if request is None:
         return
     full = complete(request.scope if scope is None else scope, request.root_path, template)
     if full is not None:

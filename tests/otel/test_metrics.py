@@ -651,7 +651,7 @@ def test_without_a_meter_provider_nothing_is_called(
     monkeypatch.setattr(Metrics, "finished", lambda *arguments: called.append("finished"))
     middleware = TraceMiddleware(OK, meter_provider=provider, metrics=names)
     drive(middleware)
-    assert not middleware._inbound.metrics.live()
+    assert not middleware._config.metrics.live()
     assert called == []
     assert len(spans) == 1
 
@@ -668,7 +668,7 @@ def test_a_disabled_sdk_is_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     meters = Meters()
     middleware = traced(OK, meters, metrics=SERVER)
     assert drive(middleware).status == 200
-    assert not middleware._inbound.metrics.live()
+    assert not middleware._config.metrics.live()
     meters.provider.shutdown()
 
 

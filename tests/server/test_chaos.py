@@ -29,26 +29,26 @@ NAMES = (
     " _propagation.baggage _propagation.propagator _propagation.traceparent"
     " _routing.litestar_mounts _routing.scope _routing.starlette_mounts"
     " _semconv.client _semconv.http _semconv.server"
-    " _server.coexistence _server.current _server.exchange _server.excluded_span _server.failed_request _server.flush"
-    " _server.forwarded _server.request _server.response_header _server.start _server.trust _server.websocket"
+    " _server.coexistence _server.config _server.current _server.disconnect _server.exchange _server.excluded_span"
+    " _server.failed_request _server.flush _server.forwarded _server.metrics _server.request"
+    " _server.response_header _server.start _server.trust _server.websocket"
     " middleware routes"
 )
 MODULES = [importlib.import_module(f"asgi_trace.{name}") for name in NAMES.split()]
 SHELLS = {
     "TraceMiddleware.__call__",
     "TraceMiddleware._failed",
-    "TraceMiddleware._leave",
+    "TraceMiddleware._remember",
     "_restored",
     "Exchange.end",
-    "MeasuredRequest.end",
     "Request.receive",
     "Request.send",
     "Request._last",
-    "SizedRequest.receive",
-    "SizedRequest.send",
-    "Socket.receive",
-    "Socket.send",
-    "Socket._shake",
+    "CountedBodies.receive",
+    "CountedBodies.send",
+    "WebSocket.receive",
+    "WebSocket.send",
+    "WebSocket._shake",
 }
 """What the messages themselves pass through, and what is nothing but a guard: they cannot fail without being broken."""
 
@@ -203,7 +203,7 @@ def test_no_failure_of_our_own_reaches_the_request(name: str, monkeypatch: pytes
             with monkeypatch.context() as patched:
                 patch = partial(broken, label, patched)
                 survives(
-                    SCENARIOS[name], patch, meters, provider, clean=label != "asgi_trace._server.coexistence.unmark"
+                    SCENARIOS[name], patch, meters, provider, clean=label != "asgi_trace._server.coexistence.release"
                 )
 
 

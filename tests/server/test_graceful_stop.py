@@ -355,7 +355,8 @@ def test_a_fork_during_a_flush(busy: str) -> None:
 def test_a_fork_during_a_flush_leaves_all_the_time() -> None:
     """What the parent has waited already does not shorten the stop of a child that is forked off meanwhile."""
     script = """
-    from asgi_trace._configuration.shutdown import STOP_SECONDS, Patience
+    from asgi_trace._configuration.shutdown import Patience
+    from asgi_trace._otel.stop import STOP_SECONDS
     patience = Patience()
     patience.begin()
     time.sleep(0.01)
