@@ -143,7 +143,8 @@ class TraceMiddleware:
             self._broken(exchange)
         try:
             restore(token)
-            remember_end(context, not answered)
+            if not answered or self._config.remembers_ends:
+                remember_end(context, not answered)
         except ValueError:  # what drives this coroutine has changed contexts under it: there is nothing to restore
             pass
         except Exception:

@@ -24,6 +24,7 @@ from .._semconv.http import known_methods
 from .._semconv.names import REQUEST_HEADER, RESPONSE_HEADER, SCHEME
 from .._semconv.server import server_attributes
 from .._types import Attributes, Headers, Message, Scope
+from .failed_request import server_logs_afterwards
 from .forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
 from .response_header import response_header_of
 from .trust import Networks, caller_policy
@@ -54,6 +55,7 @@ class ServerConfig:
         "proxies",
         "reads_more_headers",
         "redaction",
+        "remembers_ends",
         "request_headers",
         "response_header",
         "response_headers",
@@ -115,6 +117,7 @@ class ServerConfig:
         self.on_response = hook("on_response", on_response)
         self.response_header = response_header_of(response_header)
         self.known_methods = known_methods()
+        self.remembers_ends = server_logs_afterwards()
         self.watches_response = bool(self.response_headers or self.on_response or self.response_header)
 
     def attributes(

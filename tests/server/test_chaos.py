@@ -38,7 +38,6 @@ MODULES = [importlib.import_module(f"asgi_trace.{name}") for name in NAMES.split
 SHELLS = {
     "TraceMiddleware.__call__",
     "TraceMiddleware._failed",
-    "TraceMiddleware._remember",
     "_restored",
     "Exchange.end",
     "Request.receive",
