@@ -21,8 +21,9 @@ FLOORS: dict[str, int] = {
         (
             "_types _version _guard",
             "_options",  # what both sides are told at construction
-            "_semconv _propagation _routing",  # a scope, a request or a header in; names and values out
+            "_semconv _routing",  # a scope or a request in; names and values out
             "_otel",  # how we talk to OpenTelemetry's API
+            "_propagation",  # headers in, a context out, and the reverse
             "_server _client",  # one request: told what happened, never awaits
             "_log_correlation",
             "middleware httpx httpx2 logging structlog testing routes",  # the shells, which await

@@ -22,11 +22,12 @@ from .._options.capture_headers import HeaderCapture
 from .._options.checks import hook, plain_function, provider, texts
 from .._options.exclude import compile_patterns, environment_patterns
 from .._options.redact import Redaction
+from .._otel.api import BAGGAGE_KEY, SPAN_KEY, SUPPRESS_HTTP, SUPPRESSIONS, is_suppressed
 from .._otel.exceptions import ExceptionRecorder
 from .._otel.lazy_attributes import LazyAttributes
 from .._otel.metrics import Metrics
 from .._otel.tracers import Tracers
-from .._propagation.propagator import BAGGAGE_KEY, SPAN_KEY, Propagation
+from .._propagation.propagator import Propagation
 from .._semconv.client import ClientAttributes, client_destination
 from .._semconv.http import known_methods, span_name, text
 from .._semconv.names import RESEND_COUNT, URL_FULL, URL_TEMPLATE
@@ -43,13 +44,6 @@ if TYPE_CHECKING:
 
 _CONTRIB = "opentelemetry.instrumentation.httpx"
 _CLIENT = SpanKind.CLIENT
-
-try:
-    from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY as _SUPPRESS_HTTP
-    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as _SUPPRESS
-except ImportError:  # pragma: no cover - the API says that these keys will move
-    _SUPPRESS, _SUPPRESS_HTTP = "suppress_instrumentation", "suppress_http_instrumentation"
-_SUPPRESSIONS = frozenset({_SUPPRESS, _SUPPRESS_HTTP, "suppress_instrumentation"})
 
 
 class Outbound:
@@ -128,7 +122,7 @@ class Outbound:
                     return IN_USE if sends.sender is self else None
                 if sends.lines is not None:
                     sends.sender.take_back(request, sends)
-            if not (_SUPPRESSIONS.isdisjoint(ambient) or _is_heard(ambient)):
+            if not SUPPRESSIONS.isdisjoint(ambient) and is_suppressed(ambient):
                 return None
             tracers = self._tracers
             tracer = tracers.fixed or tracers.current()
@@ -189,7 +183,7 @@ class Outbound:
                 sends.active = True
                 return sends
             if shadowing:
-                context = Context({**context, _SUPPRESS_HTTP: True})
+                context = Context({**context, SUPPRESS_HTTP: True})
             if measured is not None:
                 self._measure(measured, context, request)
             call = Call(self, sends, span if recording else None, measured, context, started_at, recording or shadowing)
@@ -288,11 +282,6 @@ class Outbound:
     def _may_send(self, url: Any) -> bool:
         hosts, port = client_destination(url)
         return any(self._destinations.allow(url, host, port) for host in hosts)
-
-
-def _is_heard(context: Context) -> bool:
-    """Has nobody asked for silence? Exporters do for their own calls, instrumentations for what they trace already."""
-    return not any(context.get(key) for key in _SUPPRESSIONS)
 
 
 def _template(request: Any) -> str | None:

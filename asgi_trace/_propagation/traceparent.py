@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags
 
+from .._otel.api import SPAN_CONTEXT_IS_TUPLE
 from .tracestate import format_tracestate, parse_tracestate
 
 __all__ = [
@@ -32,18 +33,6 @@ _unpack = struct.Struct(">B16sQB").unpack
 _to_int = int.from_bytes
 
 
-def _is_plain_tuple() -> bool:
-    """Is a `SpanContext` that is made as the tuple it is the same as one that its constructor makes?"""
-    constructed = SpanContext(1, 2, True, _FLAGS[1], DEFAULT_TRACE_STATE)
-    try:
-        made = tuple.__new__(SpanContext, (1, 2, True, _FLAGS[1], DEFAULT_TRACE_STATE, True))
-    except TypeError:
-        return False
-    return tuple(made) == tuple(constructed) and made.is_valid
-
-
-# The constructor checks the ids again, which is a quarter of the cost of reading a header.
-_UNCHECKED = _is_plain_tuple()
 _new = tuple.__new__
 
 # 3.2.2: version "-" trace-id "-" parent-id "-" trace-flags, then what only a later version may add (3.2.4).
@@ -85,7 +74,7 @@ def read_span_context(traceparent: bytes, tracestate: Sequence[bytes] = ()) -> S
         trace_id = _to_int(trace_id_bytes, "big")
         if version == 0 and trace_id and span_id:
             state = parse_tracestate(tracestate) if tracestate else DEFAULT_TRACE_STATE
-            if _UNCHECKED:
+            if SPAN_CONTEXT_IS_TUPLE:  # the constructor would check the ids again
                 return _new(SpanContext, (trace_id, span_id, True, _FLAGS[flag_bits], state, True))
             return SpanContext(trace_id, span_id, True, _FLAGS[flag_bits], state)
     parsed = parse_traceparent(traceparent)

@@ -28,7 +28,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Tracer as APITracer
 from opentelemetry.util.types import Attributes
 
-from .._propagation.propagator import SPAN_KEY
+from .._otel.api import SPAN_KEY
 from .attributes import AttributeLimits
 from .sampler_thresholds import LOCAL, LOW_BITS, REMOTE, Thresholds, thresholds
 from .span import _Span, new_span

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
 
+from .._otel.api import SPAN_KEY
 from .._otel.tracers import INSTRUMENTATION_SCOPE
-from .._propagation.propagator import SPAN_KEY
 from .._types import Receive, Scope, Send
 
 CLAIM = "asgi_trace"

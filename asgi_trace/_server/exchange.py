@@ -12,8 +12,8 @@ from time import time_ns
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from .._otel.api import SPAN_KEY
 from .._otel.exceptions import ERROR, description
-from .._propagation.propagator import SPAN_KEY
 from .._routing.scope import read_route
 from .._semconv.http import error_type, is_cancellation, span_name, text
 from .._semconv.names import (

@@ -13,9 +13,9 @@ from contextvars import ContextVar
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, TraceFlags, get_current_span
 
+from .._otel.api import SPAN_KEY
 from .._otel.context import get_current
 from .._otel.exceptions import chain
-from .._propagation.propagator import SPAN_KEY
 
 _MARK = "_asgi_trace_origin"
 

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Tracer
 
+from .._otel.api import REAL, SPAN_KEY, is_suppressed
 from .._otel.context import get_current
 from .._otel.lazy_attributes import LazyAttributes
-from .._propagation.propagator import SPAN_KEY
 from .._semconv.names import OTHER_METHOD
 from .._semconv.server import server_attributes, server_protocol, server_scheme
 from .._types import AttributeValue, Headers, Receive, Scope, Send
@@ -36,11 +36,6 @@ Started: TypeAlias = tuple[Context, Receive, Send, Request | WebSocket | None]
 
 _EMPTY = Context()
 _SERVER = SpanKind.SERVER  # enums are slow to look into
-
-try:
-    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as _SUPPRESS
-except ImportError:  # pragma: no cover - the API says that this key will move
-    _SUPPRESS = "suppress_instrumentation"
 
 
 def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send: Send) -> Started | None:
@@ -69,7 +64,7 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
     links: Sequence[Link] = ()
     if config.trusts is not None and parent and not config.trusts(scope):
         parent, links = _EMPTY, _links_to(parent)
-    measured = kind == "http" and config.metrics.first._real_instrument is not None and config.metrics.live()
+    measured = kind == "http" and config.metrics.state[REAL] is not None and config.metrics.live()
     tracer = config.tracers.fixed or config.tracers.current()
     if tracer is None and not measured and config.response_header is None:
         return (parent, receive, send, None) if parent or ambient else None
@@ -185,7 +180,7 @@ def _excluded(config: ServerConfig, scope: Scope, headers: Headers) -> Context:
 
 def _step_aside(config: ServerConfig, scope: Scope, ambient: Context, receive: Receive, send: Send) -> Context | None:
     """The context in which to call an application that is suppressed, or that another instrumentation traces."""
-    if ambient.get(_SUPPRESS):
+    if is_suppressed(ambient):
         return ambient
     other = other_instrumentation(scope, ambient, receive, send)
     if other is None:

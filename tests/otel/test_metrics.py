@@ -677,9 +677,9 @@ def test_a_disabled_sdk_is_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("http.server.duration", ValueError, "'http.server.duration'.*http.server.request.duration.*active_requests"),
         ((DURATION, "http.client.request.duration"), ValueError, "'http.client.request.duration'.*body.size"),
-        ([DURATION, 7], TypeError, "7 is no name.*http.server.request.duration"),
-        (None, TypeError, r"None is no sequence.*\(\) for none"),
-        (True, TypeError, "True is no sequence"),
+        ([DURATION, 7], TypeError, "7 is not a string.*http.server.request.duration"),
+        (None, TypeError, r"None is not a sequence.*\(\) for none"),
+        (True, TypeError, "True is not a sequence"),
     ],
 )
 def test_a_wrong_name_raises_and_lists_the_right_ones(names: Any, error: type[Exception], message: str) -> None:

@@ -43,7 +43,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from asgi_trace._propagation.propagator import SPAN_KEY, Propagation
+from asgi_trace._otel.api import SPAN_KEY
+from asgi_trace._propagation.propagator import Propagation
 from asgi_trace._types import Headers
 
 T, S = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -765,7 +766,7 @@ def test_a_misspelled_propagator_in_the_environment_is_a_warning(value: str) -> 
     """OTEL_PROPAGATORS with a name that nobody knows stops no service: W3C is used, and one line says so."""
     program = (
         "from opentelemetry.context import Context;"
-        "from asgi_trace._propagation.propagator import SPAN_KEY, Propagation;"
+        "from asgi_trace._otel.api import SPAN_KEY; from asgi_trace._propagation.propagator import Propagation;"
         "lines = [(b'traceparent', b'00-' + b'1' * 32 + b'-' + b'2' * 16 + b'-01')];"
         "print(hex(Propagation(None).extract(dict(lines), lines)[SPAN_KEY].get_span_context().span_id))"
     )
