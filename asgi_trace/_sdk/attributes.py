@@ -36,17 +36,12 @@ class LazyField:
 
 
 class SpanAttributes(BoundedAttributes):
-    """Bounded attributes that `AttributeLimits` has made. They know which values fit without being cleaned."""
+    """Bounded attributes that `AttributeLimits` has made: what most of them never need is made at the first read."""
 
     dropped = 0
     _immutable = False
     _extended_attributes = False  # read by SDKs before 1.44
     _lock: Any = LazyField(lambda _: threading.RLock())
-
-    room: int
-    """How many attributes fit in: `maxlen`, or a very large number where there is no limit."""
-    uncleaned: frozenset[type]
-    """Types whose values are kept as they are: without `str` where long text is cut."""
 
 
 class AttributeLimits:
@@ -55,26 +50,32 @@ class AttributeLimits:
     def __init__(self, max_count: int | None, max_length: int | None) -> None:
         self._max_count = max_count
         self._max_length = max_length
-        self._room = sys.maxsize if max_count is None else max_count
-        self._uncleaned = _UNCLEANED if max_length is None else _UNCLEANED - {str}
+        self.room = sys.maxsize if max_count is None else max_count
+        """How many attributes fit in: a very large number where there is no limit."""
+        self.uncleaned = _UNCLEANED if max_length is None else _UNCLEANED - {str}
+        """Types whose values are kept as they are: without `str` where long text is cut."""
 
-    def attributes(self, given: Mapping[str, Any] | None) -> SpanAttributes:
-        """The attributes that a span starts with. `given` is read once."""
+    def kept(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        """A copy of attributes that the SDK would keep as they are; None when it would change or drop something."""
+        # The copy is checked, not the original: another thread may change that between the check and the copy.
+        values = given.copy()
+        return values if len(values) <= self.room and need_no_cleaning(values, self.uncleaned) else None
+
+    def around(self, values: dict[str, Any]) -> SpanAttributes:
+        """The attributes that consist of `values`, which need no cleaning. The dict is not copied."""
         made = _new(SpanAttributes)
         made.maxlen = self._max_count
         made.max_value_len = self._max_length
-        made.room = self._room
-        made.uncleaned = self._uncleaned
-        if not given:
-            made._dict = {}
-            return made
-        if type(given) is dict or type(given) is MappingProxyType:
-            # The copy is checked, not the original: another thread may change that between the check and the copy.
-            values = given.copy() if type(given) is dict else dict(given.items())
-            if len(values) <= self._room and need_no_cleaning(values, self._uncleaned):
-                made._dict = values
-                return made
-            given = values
+        made._dict = values
+        return made
+
+    def attributes(self, given: Mapping[str, Any]) -> SpanAttributes:
+        """The attributes that a span starts with, cleaned by the SDK where that is needed. `given` is read once."""
+        if type(given) is MappingProxyType:
+            given = dict(given.items())
+        if type(given) is dict and (values := self.kept(given)) is not None:
+            return self.around(values)
+        made = _new(SpanAttributes)
         BoundedAttributes.__init__(made, self._max_count, given, immutable=False, max_value_len=self._max_length)
         return made
 

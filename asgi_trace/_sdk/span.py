@@ -1,65 +1,190 @@
 """A span with the state of the SDK's own, made in a fraction of the time.
 
-It is a subclass that skips the constructor: lists that most spans never need are made at the first read. Starting,
+It is a subclass that skips the constructor. What a span needs is in slots; everything else that the SDK's methods read
+(`_context`, `_attributes`, `_resource`, lists of events and links) is made or looked up when it is read. Starting,
 ending, events, links, status and exceptions are the SDK's own methods, inherited. A method is written here only because
 it is called for every span, and it hands anything unusual to the SDK's.
+
+Slots, since CPython reads a slot in a third of the instructions of a field that has a default in its class.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from threading import RLock
+from time import time_ns
 from typing import Any
 
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.sdk.trace import _tracer_metrics
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, Status, StatusCode
 
-from .attributes import LazyField, SpanAttributes, need_no_cleaning
+from .attributes import SpanAttributes, need_no_cleaning
+from .tracer_settings import FLAGS, RANDOM, SAMPLED, TracerSettings
 
-_new = object.__new__
-_UNSET = Status(StatusCode.UNSET)
+UNSET = Status(StatusCode.UNSET)
+NO_STATE = INVALID_SPAN_CONTEXT.trace_state
 _NOTHING: tuple[Any, ...] = ()
+_REMOVED: Any = object()
+"""Stands for the None that something has put in the place of a span's attributes."""
+_new = object.__new__
+_new_tuple: Any = tuple.__new__  # what the constructor of a span context comes to, without its checks
 
 
-def _events(span: Any) -> object:
-    span._listed = True
-    return span._new_events()
+class _FromSettings:
+    """A field that is the same for all spans of a tracer, until a span is given one of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else getattr(instance._settings, self._name)
+
+    def __set__(self, instance: Any, value: object) -> None:
+        instance._settings = instance._settings.replaced(**{self._name: value})
 
 
-def _links(span: Any) -> object:
-    span._listed = True
-    return span._new_links(())
+class _ListField:
+    """A list of events or links, made at the first read."""
+
+    def __init__(self, make: Callable[[Any], object]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        instance._listed = True
+        fields = vars(instance)
+        # setdefault() is one atomic step, so all threads that read at the same time get the same list.
+        return fields[self._name] if self._name in fields else fields.setdefault(self._name, self._make(instance))
+
+    def __set__(self, instance: Any, value: object) -> None:
+        instance._listed = True
+        vars(instance)[self._name] = value
 
 
 class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
-    _trace_config = None
-    _status = _UNSET
-    _events: Any = LazyField(_events)
-    _links: Any = LazyField(_links)
-    _listed = False
+    """Made by `Tracer.start_span`, which fills the slots."""
+
+    __slots__ = (
+        "_end_time",
+        "_kind",
+        "_listed",
+        "_lock",
+        "_made_attributes",
+        "_made_context",
+        "_made_parent",
+        "_name",
+        "_settings",
+        "_span_id",
+        "_start_time",
+        "_status",
+        "_trace_id",
+        "_values",
+    )
+
+    _settings: TracerSettings
+    _trace_id: int
+    _span_id: int
+    _made_parent: Any
+    _made_context: SpanContext | None
+    """The span's context, once something has asked for it."""
+    _lock: Any
+    """Reentrant: what is made at the first read may be read by a method that holds it."""
+    _values: dict[str, Any]
+    """The attributes: the very dict inside of `_made_attributes`, where that exists. None: that is of another class."""
+    _made_attributes: Any
+    """What the SDK's methods see as `_attributes`, once something has asked for it."""
+    _listed: bool
     """Whether there is a list of events or links."""
+
+    _trace_config = None
+    _record_exception = True
+    _set_status_on_exception = True
+    _record_end_metrics = staticmethod(_tracer_metrics.noop)
+    _events: Any = _ListField(lambda span: span._new_events())
+    _links: Any = _ListField(lambda span: span._new_links(()))
+    _resource: Any = _FromSettings("resource")
+    _instrumentation_info: Any = _FromSettings("instrumentation_info")
+    _instrumentation_scope: Any = _FromSettings("instrumentation_scope")
+    _sampler: Any = _FromSettings("sampler")
+    _span_processor: Any = _FromSettings("span_processor")
+    _limits: Any = _FromSettings("limits")
+
+    def get_span_context(self) -> SpanContext:
+        """See `opentelemetry.trace.Span`."""
+        made = self._made_context
+        if made is None:
+            flags, state = self._settings.root_flags, NO_STATE
+            parent: Any = self._made_parent
+            if parent is not None:
+                flags, state = SAMPLED | (parent[3] & RANDOM), parent[4]
+            values = (self._trace_id, self._span_id, False, FLAGS[flags], state, True)
+            self._made_context = made = _new_tuple(SpanContext, values)
+        return made
+
+    @property
+    def _context(self) -> SpanContext:
+        return self.get_span_context()
+
+    @_context.setter
+    def _context(self, value: SpanContext) -> None:
+        self._made_context = value
+
+    @property
+    def _parent(self) -> Any:
+        return self._made_parent
+
+    @_parent.setter
+    def _parent(self, value: Any) -> None:
+        self.get_span_context()  # made of the parent that the span started with
+        self._made_parent = value
+
+    @property
+    def _attributes(self) -> Any:
+        made = self._made_attributes
+        if made is None:
+            with self._lock:
+                made = self._made_attributes
+                if made is None:
+                    made = self._settings.attribute_limits.around(self._values)
+                    made._immutable = self._end_time is not None
+                    self._made_attributes = made
+        return None if made is _REMOVED else made
+
+    @_attributes.setter
+    def _attributes(self, value: Any) -> None:
+        self._made_attributes = _REMOVED if value is None else value
+        self._values = value._dict if type(value) is SpanAttributes else None  # type: ignore[assignment]
 
     def set_attribute(self, key: str, value: Any) -> None:
         """See `opentelemetry.trace.Span`."""
-        attributes = self._attributes
-        if type(attributes) is SpanAttributes and type(value) in attributes.uncleaned and type(key) is str and key:
-            with self._lock:
-                values = attributes._dict
-                if self._end_time is None and len(values) < attributes.room:
+        settings = self._settings
+        if type(value) in settings.uncleaned and type(key) is str and key:
+            lock = self._lock
+            lock.acquire()  # not `with`, which takes twice the instructions
+            try:
+                values = self._values
+                if self._end_time is None and values is not None and len(values) < settings.room:
                     values.pop(key, None)  # an attribute that is set again moves to the end, as in the SDK
                     values[key] = value
                     return
+            finally:
+                lock.release()
         super().set_attribute(key, value)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """See `opentelemetry.trace.Span`."""
-        own = self._attributes
-        if type(attributes) is dict and type(own) is SpanAttributes:
+        settings = self._settings
+        if type(attributes) is dict:
             given = attributes.copy()  # the copy is checked: another thread may change the original meanwhile
-            if need_no_cleaning(given, own.uncleaned):
+            if need_no_cleaning(given, settings.uncleaned):
                 with self._lock:
-                    values = own._dict
-                    if self._end_time is None and len(values) + len(given) <= own.room:
+                    values = self._values
+                    if self._end_time is None and values is not None and len(values) + len(given) <= settings.room:
                         for key, value in given.items():
                             values.pop(key, None)
                             values[key] = value
@@ -68,11 +193,37 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
 
     def update_name(self, name: str) -> None:
         """See `opentelemetry.trace.Span`."""
-        with self._lock:
+        lock = self._lock
+        lock.acquire()
+        try:
             if self._end_time is None:
                 self._name = name
                 return
+        finally:
+            lock.release()
         super().update_name(name)
+
+    def end(self, end_time: int | None = None) -> None:
+        """See `opentelemetry.trace.Span`."""
+        settings = self._settings
+        on_end = settings.on_end
+        if on_end is None or settings.multi_processor._span_processors is not settings.processors:
+            super().end(end_time)
+            return
+        lock = self._lock
+        lock.acquire()
+        try:
+            first = self._end_time is None and self._start_time is not None
+            if first:
+                self._end_time = time_ns() if end_time is None else end_time
+                if self._made_attributes is not None:
+                    self._made_attributes._immutable = True
+        finally:
+            lock.release()
+        if first:
+            on_end(self)
+        else:
+            super().end(end_time)
 
     def _readable_span(self) -> sdk.ReadableSpan:
         made = _new(sdk.ReadableSpan)
@@ -92,38 +243,24 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
         return made
 
 
-def new_span(
-    tracer: Any,  # ours: its class imports this module
-    name: str,
-    context: SpanContext,
-    parent: SpanContext | None,
-    kind: SpanKind,
-    attributes: Mapping[str, Any] | None,
-    links: Sequence[Link],
-    record_exception: bool,
-    set_status_on_exception: bool,
-    record_end_metrics: Callable[[], None] | None,
-) -> _Span:
-    """A span that has not started yet: what the SDK's constructor does."""
+def new_span(settings: TracerSettings, name: str, parent: Any, kind: Any, attributes: Any, start_time: Any) -> _Span:
+    """A span that has just started, but for its ids: what the SDK's constructor does."""
     span = _new(_Span)
+    span._settings = settings
     span._name = name
-    span._context = context
+    span._made_parent = parent
     span._kind = kind
-    span._parent = parent
-    span._start_time = None
+    span._status = UNSET
+    span._listed = False
+    span._lock = RLock()
+    span._made_context = None
+    span._made_attributes = None
+    if not attributes:
+        span._values = {}
+    elif type(attributes) is dict and (values := settings.attribute_limits.kept(attributes)) is not None:
+        span._values = values
+    else:
+        span._attributes = settings.attribute_limits.attributes(attributes)
+    span._start_time = time_ns() if start_time is None else start_time
     span._end_time = None
-    span._resource = tracer.resource
-    span._instrumentation_info = tracer.instrumentation_info
-    span._instrumentation_scope = tracer._instrumentation_scope
-    span._sampler = tracer.sampler
-    span._record_exception = record_exception
-    span._set_status_on_exception = set_status_on_exception
-    span._span_processor = tracer.span_processor
-    span._limits = tracer._span_limits
-    span._lock = threading.Lock()
-    span._attributes = tracer._attribute_limits.attributes(attributes)
-    span._record_end_metrics = record_end_metrics
-    if links:
-        span._listed = True
-        span._links = span._new_links(links)
     return span

@@ -8,47 +8,50 @@ call that is out of the ordinary is left to the SDK's own method.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import time_ns
+from random import getrandbits
 from types import MappingProxyType
 from typing import Any
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace import (
-    INVALID_SPAN_CONTEXT,
     Link,
     NonRecordingSpan,
     Span,
     SpanContext,
     SpanKind,
-    TraceFlags,
     get_current_span,
 )
 from opentelemetry.trace import Tracer as APITracer
 from opentelemetry.util.types import Attributes
 
 from .._otel.api import SPAN_KEY
-from .attributes import AttributeLimits
-from .sampler_thresholds import LOCAL, LOW_BITS, REMOTE, Thresholds, thresholds
-from .span import _Span, new_span
+from .current_span import CurrentSpan
+from .sampler_thresholds import LOCAL, LOW_BITS, REMOTE
+from .span import NO_STATE, _Span, new_span
 from .span_check import same_as_sdk
+from .tracer_settings import FLAGS, RANDOM, SAMPLED, TracerSettings
 
-_SAMPLED = int(TraceFlags.SAMPLED)
-_RANDOM = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))  # 0 before API 1.42, which does not know it
-_NO_STATE = INVALID_SPAN_CONTEXT.trace_state
 _TOO_LARGE = 1 << 128
 _new_tuple: Any = tuple.__new__  # what the constructor of a span context comes to, without its checks
-_FLAGS = tuple(TraceFlags(number) for number in range(1 + _SAMPLED + _RANDOM))
 
 
 class Tracer(sdk.Tracer):
     """See `opentelemetry.sdk.trace.Tracer`."""
 
-    _attribute_limits: AttributeLimits
-    _known_sampler: Sampler | None
-    """The sampler whose decisions `_thresholds` holds, if there is one."""
-    _thresholds: Thresholds
+    _settings: TracerSettings | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field, of which `_settings` may say something else."""
+        super().__setattr__(name, value)
+        super().__setattr__("_settings", None)
+
+    def _current_settings(self) -> TracerSettings:
+        settings = self._settings
+        if settings is None or settings.multi_processor._span_processors is not settings.processors:
+            settings = TracerSettings(self)
+            super().__setattr__("_settings", settings)
+        return settings
 
     def start_span(
         self,
@@ -66,59 +69,99 @@ class Tracer(sdk.Tracer):
         if type(current) is not _Span and type(current) is not NonRecordingSpan:  # spares an ABC's `isinstance`
             current = get_current_span(context)
         parent: Any = current.get_span_context()
+        settings = self._settings
+        if settings is None or settings.multi_processor._span_processors is not settings.processors:
+            settings = self._current_settings()
+        known = settings.thresholds
+        if (
+            known is None
+            or type(parent) is not SpanContext
+            or (not links and type(links) is not tuple)
+            or not self._tracer_config.is_enabled
+        ):
+            return self._start_asking(
+                settings,
+                parent,
+                (name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception),
+            )
+        if parent[5]:  # is_valid
+            trace_id = parent[0]
+            limit = known[(REMOTE if parent[2] else LOCAL) + (parent[3] & SAMPLED)]
+        else:
+            parent = None
+            trace_id = getrandbits(128) or self.id_generator.generate_trace_id()
+            limit = known[0]
+        if trace_id & LOW_BITS >= limit:
+            return NonRecordingSpan(self._new_context(trace_id, parent, False, None if parent is None else parent[4]))
+        if attributes is not None and type(attributes) is not dict:
+            attributes = MappingProxyType(attributes)  # as in a sampler's result; raises for what is no mapping
+        span = new_span(settings, name, parent, kind, attributes, start_time)
+        span._trace_id = trace_id
+        span._span_id = getrandbits(64) or self.id_generator.generate_span_id()
+        if links:
+            span._links = span._new_links(links)
+        if not (record_exception and set_status_on_exception):
+            span._record_exception = record_exception
+            span._set_status_on_exception = set_status_on_exception
+        if not settings.quiet_start:
+            self.span_processor.on_start(span, parent_context=context)
+        return span
+
+    def _start_asking(self, settings: TracerSettings, parent: Any, arguments: tuple[Any, ...]) -> Span:
+        """Start a span whose sampler, ids or metrics have to be asked, in the SDK's order."""
+        name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception = arguments
         unusual = type(parent) is not SpanContext or (not links and type(links) is not tuple)
         if unusual or not self._is_enabled():
-            return super().start_span(
-                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
-            )
-        trace_id, _, is_remote, flags, trace_state, is_valid = parent
-        branch = (REMOTE if is_remote else LOCAL) + (flags & _SAMPLED)
-        if not is_valid:
-            branch = 0
-            parent = trace_state = None
+            return super().start_span(*arguments)
+        trace_id = parent.trace_id
+        if not parent.is_valid:
+            parent = None
             trace_id = self.id_generator.generate_trace_id()
-
-        if self.sampler is self._known_sampler:
-            recording = sampled = trace_id & LOW_BITS < self._thresholds[branch]
-            decision = Decision.RECORD_AND_SAMPLE if sampled else Decision.DROP
-            if attributes is not None and type(attributes) is not dict and sampled:
-                attributes = MappingProxyType(attributes)  # as in a sampler's result; raises for what is no mapping
-        else:
-            result: Any = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
-            decision, attributes, trace_state = result.decision, result.attributes, result.trace_state
-            recording, sampled = decision.is_recording(), decision.is_sampled()
-
-        span_context = self._new_context(trace_id, parent, sampled, trace_state)
-        ended = self._tracer_metrics.start_span(parent, decision)
-        if not recording:
+        result: Any = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
+        span_context = self._new_context(trace_id, parent, result.decision.is_sampled(), result.trace_state)
+        ended = self._tracer_metrics.start_span(parent, result.decision)
+        if not result.decision.is_recording():
             return NonRecordingSpan(span_context)
-        span = new_span(
-            self,
-            name,
-            span_context,
-            parent,
-            kind,
-            attributes,
-            links or (),
-            record_exception,
-            set_status_on_exception,
-            ended,
-        )
-        span._start_time = time_ns() if start_time is None else start_time
+        if not span_context.trace_flags & SAMPLED:  # recorded, but not for those who take sampled spans only
+            settings = settings.replaced(on_end=None)
+        span = new_span(settings, name, parent, kind, result.attributes, start_time)
+        span._made_context = span_context
+        span._trace_id, span._span_id = span_context.trace_id, span_context.span_id
+        span._record_exception = record_exception
+        span._set_status_on_exception = set_status_on_exception
+        span._record_end_metrics = ended
+        if links:
+            span._links = span._new_links(links)
         self.span_processor.on_start(span, parent_context=context)
         return span
 
     def _new_context(self, trace_id: int, parent: Any, sampled: bool, trace_state: Any) -> SpanContext:
         """The context of a new span, asked of the id generator in the SDK's order."""
         generator = self.id_generator
-        is_random = _RANDOM and (generator.is_trace_id_random() if parent is None else parent.trace_flags & _RANDOM)
-        flags = _FLAGS[(_SAMPLED if sampled else 0) + (_RANDOM if is_random else 0)]
+        is_random = RANDOM and (generator.is_trace_id_random() if parent is None else parent.trace_flags & RANDOM)
+        flags = FLAGS[(SAMPLED if sampled else 0) + (RANDOM if is_random else 0)]
         span_id = generator.generate_span_id()
         if 0 < span_id <= LOW_BITS and 0 < trace_id < _TOO_LARGE:
-            state = _NO_STATE if trace_state is None else trace_state
+            state = NO_STATE if trace_state is None else trace_state
             made: SpanContext = _new_tuple(SpanContext, (trace_id, span_id, False, flags, state, True))
             return made
         return SpanContext(trace_id, span_id, False, flags, trace_state)
+
+    def start_as_current_span(  # type: ignore[override]
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> CurrentSpan:
+        """See `opentelemetry.trace.Tracer`."""
+        arguments = (name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
+        return CurrentSpan(self.start_span, arguments, end_on_exit)
 
 
 class TracerProvider(sdk.TracerProvider):
@@ -139,10 +182,7 @@ class TracerProvider(sdk.TracerProvider):
 def adopt(tracer: sdk.Tracer) -> Tracer:
     """Make the SDK's tracer one of ours. It stays the same object, since its provider goes on to configure it."""
     adopted: Any = tracer
-    limits = adopted._span_limits
-    adopted._attribute_limits = AttributeLimits(limits.max_span_attributes, limits.max_span_attribute_length)
-    known = thresholds(tracer.sampler)
-    adopted._known_sampler, adopted._thresholds = (None, ()) if known is None else (tracer.sampler, known)
     adopted.__class__ = Tracer
+    adopted._settings = None
     ours: Tracer = adopted
     return ours

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 from opentelemetry.sdk import trace as official
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
@@ -62,22 +62,39 @@ class Keeping(official.SpanProcessor):
         return [args[0] for name, args, _ in self.told if name == "on_end"]
 
 
+class TakingLive(Keeping):
+    """Has nothing to do at a span's start, and takes our spans as they are at their end, as a queue does."""
+
+    on_start = official.SpanProcessor.on_start
+    _on_ending = official.SpanProcessor._on_ending
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: list[Any] = []
+        self.take_live = self.live.append
+
+    @property
+    def ended(self) -> list[official.ReadableSpan]:
+        return [*super().ended, *self.live]
+
+
 class Stage:
-    """One provider with a tracer, and what happens on it."""
+    """One provider with a tracer, and what happens on it. `live`: nothing stands between a span's end and a queue."""
 
     def __init__(
         self,
         provider: type[official.TracerProvider],
         sampler: Sampler | None = None,
         limits: official.SpanLimits | None = None,
+        live: bool = False,
     ) -> None:
         self.ids = Counting()
-        self.processor = Keeping()
+        self.processor = TakingLive() if live else Keeping()
         self.provider = provider(
             sampler=sampler or ParentBased(ALWAYS_ON),
             resource=Resource({"service.name": "stage"}),
             shutdown_on_exit=False,
-            id_generator=self.ids,
+            id_generator=RandomIdGenerator() if live else self.ids,
             span_limits=limits,
         )
         self.provider.add_span_processor(self.processor)
