@@ -1,4 +1,4 @@
-"""The ladder: what asgi-trace and its peers cost per request, side by side in one run.
+"""What asgi-trace and other tracing libraries cost per request, measured side by side in one run.
 
-`python -m benchmarks --help`.
+`python -m benchmarks --help` shows the commands.
 """

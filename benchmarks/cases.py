@@ -1,8 +1,8 @@
-"""What is measured: the rows of the ladder, by name.
+"""The rows of the benchmark, by name: `side/shape/state`, for example `server/fastapi-100/sampled`.
 
-A row is `side/shape/state`: `server/fastapi-100/sampled`. The side is the middleware or the client, the shape is what
-stands behind it, and the state is what tracing has to do. How a row is driven is in `traffic`, who is measured in
-`peers`; this file imports neither, so that every process agrees on the names at no cost.
+The side is the server's middleware, the client's transport or the application's own spans. The shape is what is traced.
+The state says what tracing has to do with it. How a row is driven stands in `traffic`, and which library is measured in
+`peers`. This module imports neither of them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+SERVER, CLIENT, SPANS = "server", "client", "spans"
+
 NO_PROVIDER = "no-provider"
 UNSAMPLED = "unsampled"
 SAMPLED = "sampled"
 NO_PARENT = "no-parent"
 EXCLUDED = "excluded"
-
 SERVER_STATES = (NO_PROVIDER, UNSAMPLED, SAMPLED, NO_PARENT, EXCLUDED)
-CLIENT_STATES = (NO_PROVIDER, UNSAMPLED, SAMPLED)
+OTHER_STATES = (NO_PROVIDER, UNSAMPLED, SAMPLED)
 
 BARE = "bare"
 STARLETTE = "starlette"
@@ -29,10 +30,23 @@ IN_FLIGHT = "in-flight"
 ROUTES = {"fastapi-1": 1, "fastapi-100": 100, "fastapi-1000": 1000}
 SERVER_SHAPES = (BARE, STARLETTE, *ROUTES, HEADERS, STREAM, WEBSOCKET, EXCEPTION, IN_FLIGHT)
 
+TRACESTATE = "tracestate-1"
+BAGGAGE = "baggage-8k"
+QUERY = "query-10"
+METRIC = "metric"
+CAPTURED = "captured-header"
+FULL_QUEUE = "full-queue"
+EXTRAS = (TRACESTATE, BAGGAGE, QUERY, METRIC, CAPTURED, FULL_QUEUE)
+"""The shape `bare` with one thing more. What that costs is the difference to `bare`."""
+
 TRANSPORT = "transport"
 GET = "get"
 GET_STREAMED = "get-streamed"
 CLIENT_SHAPES = (TRANSPORT, GET, GET_STREAMED)
+
+CHILDREN = "children-10"
+TRACED = "traced-10"
+SPAN_SHAPES = (CHILDREN, TRACED)
 
 MESSAGES = 1000
 """Chunks of a streamed response, and messages (half of them each way) of a WebSocket."""
@@ -40,7 +54,7 @@ MESSAGES = 1000
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the ladder."""
+    """One row."""
 
     side: str
     shape: str
@@ -58,12 +72,33 @@ class Case:
 
     @property
     def long(self) -> bool:
-        """Is one unit of this row a thousand messages?"""
+        """True where one unit of the row is a thousand messages."""
         return self.shape in (STREAM, WEBSOCKET)
 
 
+CASES = tuple(
+    [Case(SERVER, shape, state) for shape in SERVER_SHAPES for state in SERVER_STATES]
+    + [Case(SERVER, shape, state) for shape in EXTRAS for state in (UNSAMPLED, SAMPLED)]
+    + [Case(CLIENT, shape, state) for shape in CLIENT_SHAPES for state in OTHER_STATES]
+    + [Case(SPANS, shape, state) for shape in SPAN_SHAPES for state in OTHER_STATES]
+)
+_BY_NAME = {case.name: case for case in CASES}
+
+GROUPS = {
+    "requests": [f"server/{shape}/*" for shape in (BARE, HEADERS, "fastapi-1", EXCEPTION, STREAM)],
+    "extras": [f"server/{BARE}/*sampled", *(f"server/{shape}/*" for shape in EXTRAS)],
+    "client": ["client/*"],
+    "spans": ["spans/*"],
+    "quick": [
+        *(f"server/{BARE}/*", f"client/{TRANSPORT}/*", f"spans/*/{SAMPLED}"),
+        *(f"server/{shape}/{SAMPLED}" for shape in (STARLETTE, "fastapi-1", HEADERS, EXCEPTION)),
+    ],
+}
+"""Rows that are often wanted together, for `--group`."""
+
+
 def parse(name: str) -> Case:
-    """The row of that name. Raises KeyError for a name that is no row."""
+    """The row of that name. Raises KeyError for a name that is not a row."""
     return _BY_NAME[name]
 
 
@@ -73,19 +108,7 @@ def matching(pattern: str) -> list[Case]:
     return [case for case in CASES if fnmatchcase(case.name, glob)]
 
 
-CASES = tuple(
-    [Case("server", shape, state) for shape in SERVER_SHAPES for state in SERVER_STATES]
-    + [Case("client", shape, state) for shape in CLIENT_SHAPES for state in CLIENT_STATES]
-)
-_BY_NAME = {case.name: case for case in CASES}
-
-QUICK = frozenset(
-    {case.name for case in CASES if case.shape in (BARE, TRANSPORT)}
-    | {f"server/fastapi-100/{state}" for state in (UNSAMPLED, SAMPLED)}
-    | {f"server/{shape}/{SAMPLED}" for shape in (STARLETTE, HEADERS, STREAM, WEBSOCKET, EXCEPTION)}
-    | {f"server/{STREAM}/{UNSAMPLED}", f"client/{GET}/{SAMPLED}"}
-)
-"""The rows of `--quick`."""
-
-QUICK_COUNTED = frozenset(name for name in QUICK if not any(shape in name for shape in (STREAM, WEBSOCKET, "fastapi")))
-"""Those of them whose instructions are counted: the others take callgrind too long."""
+def chosen(patterns: list[str]) -> list[Case]:
+    """The rows that match any of the patterns, in their usual order; all of them without a pattern."""
+    wanted = {case for pattern in patterns for case in matching(pattern)}
+    return [case for case in CASES if case in wanted or not patterns]

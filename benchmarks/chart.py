@@ -8,8 +8,8 @@ from __future__ import annotations
 from xml.sax.saxutils import escape
 
 from .cases import BARE, SAMPLED, UNSAMPLED
-from .results import COLD, CONFIGURED, HOT, OURS, Results
-from .table import figure, title
+from .results import COLD, CONFIGURED, HOT, SDK_PROVIDER, Results
+from .tables import figure, title
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 760, 196, 64, 92, 34
 _STYLE = """
@@ -57,7 +57,7 @@ def _bars(results: Results, clock: str) -> list[tuple[str, float, float | None]]
         unsampled = results.get(clock, f"server/{BARE}/{UNSAMPLED}", peer)
         if sampled is not None:
             bars.append((peer, sampled.over, unsampled.over if unsampled is not None else None))
-    return sorted(bars, key=lambda bar: (bar[0] not in (OURS, CONFIGURED), bar[1]))
+    return sorted(bars, key=lambda bar: (bar[0] not in (SDK_PROVIDER, CONFIGURED), bar[1]))
 
 
 def _legend() -> list[str]:
@@ -83,7 +83,7 @@ def _grid(most: float, scale: float, height: int) -> list[str]:
 
 
 def _row(y: int, peer: str, sampled: float, unsampled: float | None, scale: float) -> list[str]:
-    kind, strong = ("ours", " strong") if peer in (OURS, CONFIGURED) else ("peer", "")
+    kind, strong = ("ours", " strong") if peer in (SDK_PROVIDER, CONFIGURED) else ("peer", "")
     parts = [
         f'<text class="text{strong}" x="{_LEFT - 12}" y="{y + 18}" text-anchor="end">{escape(title(peer))}</text>',
         _bar(kind, y + 2, sampled, scale),

@@ -1,7 +1,7 @@
 """Where peers live: the interpreter that runs this, and one virtual environment for each vendor.
 
-The vendors' environments lie outside the repository, in a directory of the user's temporary folder that
-`ASGI_TRACE_BENCH_CACHE` can move, and are made by `python -m benchmarks install-peers`.
+The vendors' environments lie outside of the repository, in a directory of the user's temporary folder that the variable
+`ASGI_TRACE_BENCH_CACHE` can move. `python -m benchmarks install-peers` makes them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,13 @@ from .vendors import REQUIREMENTS
 ROOT = Path(__file__).resolve().parent.parent
 
 _VERSIONS = (
-    "opentelemetry-api",
-    "opentelemetry-sdk",
-    "opentelemetry-instrumentation-asgi",
-    "opentelemetry-exporter-otlp-proto-grpc",
-    "starlette",
-    "fastapi",
-    "httpx",
-    "uvicorn",
-    "grpcio",
+    *("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-instrumentation-asgi"),
+    *("opentelemetry-exporter-otlp-proto-grpc", "starlette", "fastapi", "httpx", "uvicorn", "grpcio"),
 )
 
 
 def cache() -> Path:
-    """Where everything that is made once is kept; one for each Python minor version."""
+    """The directory of what is made once; one for each Python minor version."""
     base = os.environ.get("ASGI_TRACE_BENCH_CACHE") or os.path.join(tempfile.gettempdir(), "asgi-trace-benchmarks")
     path = Path(base) / f"python{sys.version_info.major}.{sys.version_info.minor}"
     path.mkdir(parents=True, exist_ok=True)
@@ -55,11 +48,9 @@ def missing(peer: Peer) -> str | None:
     """Why a peer cannot be measured here, or None when it can."""
     if python(peer.environment) is None:
         return f"{peer.environment} is not installed (python -m benchmarks install-peers)"
-    if peer.environment != MAIN:
-        return None
-    for module in peer.modules:
+    if peer.environment == MAIN and peer.middleware:
         try:
-            import_module(module)
+            import_module(peer.middleware.partition(":")[0])
         except ImportError as exc:
             return str(exc)
     return None
@@ -99,24 +90,29 @@ def versions(packages: tuple[str, ...] = _VERSIONS) -> dict[str, str]:
     return found
 
 
-def versions_in(environment: str, packages: tuple[str, ...]) -> dict[str, str]:
-    """The versions of those packages in a vendor's environment."""
-    interpreter = python(environment)
+def version_of(vendor: str) -> dict[str, str]:
+    """The version of a vendor's package in its environment; empty where that is not installed."""
+    interpreter = python(vendor)
     if interpreter is None:
         return {}
-    code = "import sys; from importlib.metadata import version; print(*(version(name) for name in sys.argv[1:]))"
-    result = subprocess.run([interpreter, "-c", code, *packages], capture_output=True, text=True, check=False)
-    return dict(zip(packages, result.stdout.split()))  # noqa: B905 - empty when one of them is missing
+    code = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
+    result = subprocess.run([interpreter, "-c", code, vendor], capture_output=True, text=True, check=False)
+    return {vendor: result.stdout.strip()} if result.returncode == 0 else {}
 
 
 def machine() -> dict[str, str]:
-    """What the figures were taken on, without names of hosts or paths."""
+    """The machine of the measurement, without names of hosts or paths."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(len(cores())),
     }
+
+
+def cores() -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0))
 
 
 def _processor() -> str:
@@ -128,7 +124,7 @@ def _processor() -> str:
 
 
 def source() -> str:
-    """A fingerprint of the package's own files: a run is worth something only while they stay as they are."""
+    """A hash of the package's own files: a run is valid only while they stay as they are."""
     found = hashlib.sha256()
     for path in sorted((ROOT / "asgi_trace").rglob("*.py")):
         found.update(path.read_bytes())
@@ -136,22 +132,17 @@ def source() -> str:
 
 
 def build() -> dict[str, str]:
-    """What an instruction count depends on besides the code: two equal ones make counts comparable."""
-    names = ("opentelemetry-api", "opentelemetry-sdk", "starlette", "httpx")
+    """What an instruction count depends on besides the code: counts of equal builds can be compared."""
+    arguments = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    flags = ("--enable-optimizations", "--with-lto", "--enable-shared", "--with-pydebug")
     return {
         "python": platform.python_version(),
         "compiler": platform.python_compiler(),
-        "flags": _flags(),
+        "flags": " ".join(flag for flag in flags if flag in arguments),
         "libc": " ".join(platform.libc_ver()),
         "machine": platform.machine(),
-        **versions(names),
+        **versions(("opentelemetry-api", "opentelemetry-sdk", "starlette", "httpx")),
     }
-
-
-def _flags() -> str:
-    arguments = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
-    wanted = ("--enable-optimizations", "--with-lto", "--enable-shared", "--with-pydebug")
-    return " ".join(flag for flag in wanted if flag in arguments)
 
 
 def variables(peer: Peer | None = None) -> dict[str, str]:

@@ -4,29 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .peers import (
-    BARE,
-    OURS,
-    AsgiTraceConfigured,
-    Contrib,
-    ContribQuiet,
-    FastAPINative,
-    FastAPIStripped,
-    Peer,
-    StarletteOwn,
-)
+from .peers import OTHERS, OURS, Peer
 from .vendors import VENDORS
 
 
 @cache
 def every() -> dict[str, Peer]:
     """All peers by name, ours first."""
-    on_opentelemetry = (
-        AsgiTraceConfigured(),
-        StarletteOwn(),
-        Contrib(),
-        ContribQuiet(),
-        FastAPINative(),
-        FastAPIStripped(),
-    )
-    return {peer.name: peer for peer in (OURS, *on_opentelemetry, *VENDORS, BARE)}
+    return {peer.name: peer for peer in (*OURS, *OTHERS, *VENDORS)}

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from .chart import svg
 from .results import Results
-from .table import CAPTIONS, TITLES, clock_table, end_to_end_table, markdown, target_table
-from .targets import verdicts
+from .tables import markdown, sections
 
 HERE = Path(__file__).resolve().parent
 RESULTS, CHART = HERE / "RESULTS.md", HERE / "overhead.svg"
@@ -15,12 +14,12 @@ RESULTS, CHART = HERE / "RESULTS.md", HERE / "overhead.svg"
 _METHOD = """
 Peers on OpenTelemetry run with one SDK provider, `ParentBased(ALWAYS_ON)`, a span processor that does nothing and no
 meter provider; vendors with their own tracer and a transport that drops everything, each in an environment of its own.
-asgi-trace has every feature on: trust, redaction, route and guard; `configure()` is the same with the provider that
-`configure()` makes. Each row is the CPU time, the instructions or the memory *over the bare application* of the same
-round; rounds are shuffled and interleaved, and spread over three generations of processes. Peers' cells are multiples
-of asgi-trace's overhead in the same rounds, or plain figures where that is too small to be told from noise; ± is half
-of the distance between the quartiles of the rounds. A unit of `stream-1000` and `websocket-1000` is a whole response or
-connection of 1,000 messages. `-` is a row that a peer does not have: it does not trace it, or cannot be told to. Other
+asgi-trace has every feature on: trust, redaction, route and guard. It is measured twice: on that provider, and after
+`configure()`, with the queue of its batch processor and an exporter that drops the spans. Each row is the CPU time, the
+instructions or the memory *over the bare application* of the same round; rounds are shuffled and interleaved, and
+spread over three generations of processes; ± is half of the distance between the quartiles of the rounds. A unit of
+`stream-1000` and `websocket-1000` is a whole response or connection of 1,000 messages, a unit of `children-10` and
+`traced-10` is ten spans. `-` is a row that a peer does not have: it does not trace it, or cannot be told to. Other
 machines have other figures; the ratios are what to compare.
 """
 
@@ -28,17 +27,10 @@ machines have other figures; the ratios are what to compare.
 def text(results: Results) -> str:
     """The whole of RESULTS.md."""
     parts = ["# What tracing costs", "![Overhead per request](overhead.svg)", _about(results), _METHOD.strip()]
-    found = verdicts(results)
-    if found:
-        kept = sum(verdict.kept for verdict in found)
-        parts += ["## Promises", f"{kept} of {len(found)} are kept.", markdown(target_table(results))]
-    for clock in results.clocks():
-        parts += [f"## {TITLES[clock]}", CAPTIONS[clock], markdown(clock_table(results, clock))]
-    if results.end_to_end:
-        parts += ["## End to end", _end_to_end_caption(results), markdown(end_to_end_table(results))]
+    for heading, caption, table in sections(results):
+        parts += [f"## {heading}", caption, markdown(table)]
     if results.skipped:
-        lines = [f"- `{each.what}`: {each.why}" for each in results.skipped]
-        parts += ["## Left out", "\n".join(lines)]
+        parts += ["## Left out", "\n".join(f"- `{each.what}`: {each.why}" for each in results.skipped)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -47,16 +39,6 @@ def _about(results: Results) -> str:
     machine = ", ".join(str(value) for value in meta.get("machine", {}).values() if value)
     versions = ", ".join(f"{name} {version}" for name, version in meta.get("versions", {}).items())
     return f"{meta.get('date', '')}, {machine} cores. {versions}. {meta.get('rounds', '?')} rounds."
-
-
-def _end_to_end_caption(results: Results) -> str:
-    load = results.meta.get("load", "a load generator")
-    return (
-        f"uvicorn on one core, the load ({load}, 16 connections) and an OTLP/gRPC receiver on the other, a Starlette "
-        "application, `BatchSpanProcessor` with a queue of 65,536. CPU is that of the server's process over the bare "
-        "server, spans flushed inside the measured time: on the event loop's thread (the request path), encoding spans "
-        "for OTLP, and the rest of exporting them (serialising, gRPC, other threads)."
-    )
 
 
 def write(results: Results) -> list[Path]:

@@ -8,11 +8,8 @@ from statistics import median, quantiles
 from typing import Any
 
 HOT, COLD, INSTRUCTIONS, MEMORY = "hot", "cold", "instructions", "memory"
-UNITS = {HOT: "µs", COLD: "µs", INSTRUCTIONS: "instructions", MEMORY: "bytes"}
-BARE = "bare"
-OURS = "asgi-trace"
-CONFIGURED = "asgi-trace-configured"
-"""asgi-trace with the provider and the exporter that `configure()` makes."""
+UNITS = {INSTRUCTIONS: "instructions", HOT: "µs", COLD: "µs", MEMORY: "bytes"}
+BARE, SDK_PROVIDER, CONFIGURED = "bare", "asgi-trace", "asgi-trace-configured"
 
 
 @dataclass
@@ -25,8 +22,7 @@ class Measurement:
     bare: float
     """What the bare application costs (the median over the rounds)."""
     rounds: list[float]
-    """The peer's cost less the bare application's, for each round; NaN-free, in order."""
-    detail: dict[str, float] = field(default_factory=dict)
+    """The peer's cost less the bare application's, for each round, in order."""
 
     @property
     def over(self) -> float:
@@ -41,19 +37,19 @@ class Measurement:
 
 @dataclass
 class EndToEnd:
-    """One peer on a real server at one sampling rate, CPU in microseconds per request."""
+    """One peer on a real server at one sampling rate; CPU in µs per request, over the bare server."""
 
     peer: str
     sampling: float
-    exporter: str
     requests_per_second: float
     cpu: float
     spread: float
-    main: float
-    encoding: float
-    export: float
+    request_path: float
+    """The share of the event loop's thread."""
     spans: float
     """Spans that reached the receiver, per request."""
+    instructions: float | None = None
+    """Of the whole process, export included; counted in another run."""
 
 
 @dataclass
@@ -75,12 +71,17 @@ class Results:
 
     def skip(self, what: str, why: str) -> None:
         """Note that something was left out, once."""
-        if all((known.what, known.why) != (what, why) for known in self.skipped):
+        if Skipped(what, why) not in self.skipped:
             self.skipped.append(Skipped(what, why))
 
     def get(self, clock: str, case: str, peer: str) -> Measurement | None:
         """The figures of one cell."""
-        return self._index().get((clock, case, peer))
+        wanted = (clock, case, peer)
+        return next((each for each in self.measurements if (each.clock, each.case, each.peer) == wanted), None)
+
+    def ours(self, clock: str, case: str) -> Measurement | None:
+        """asgi-trace in that row: with `configure()`, where that was measured, else on the SDK's provider."""
+        return self.get(clock, case, CONFIGURED) or self.get(clock, case, SDK_PROVIDER)
 
     def clocks(self) -> list[str]:
         """The clocks that were used, in the order of `UNITS`."""
@@ -94,9 +95,6 @@ class Results:
     def peers(self, clock: str) -> list[str]:
         """The peers that a clock measured."""
         return list(dict.fromkeys(found.peer for found in self.measurements if found.clock == clock))
-
-    def _index(self) -> dict[tuple[str, str, str], Measurement]:
-        return {(found.clock, found.case, found.peer): found for found in self.measurements}
 
     def to_json(self) -> str:
         """The whole run as text."""
@@ -123,7 +121,7 @@ def half_iqr(values: list[float]) -> float:
 
 
 def ratio(above: Measurement, below: Measurement) -> tuple[float, float] | None:
-    """One peer's overhead as a multiple of another's: the median over the rounds, and half the quartiles' distance.
+    """One overhead as a share of another: of the medians over the rounds, and half the quartiles' distance.
 
     Rounds are paired, so what slows a whole round down cancels out. None where there is no overhead to divide by.
     """
@@ -132,4 +130,4 @@ def ratio(above: Measurement, below: Measurement) -> tuple[float, float] | None:
     if len(above.rounds) != len(below.rounds):
         return above.over / below.over, 0.0
     paired = [one / other for one, other in zip(above.rounds, below.rounds, strict=True) if other > 0]
-    return (above.over / below.over, half_iqr(paired)) if paired else None
+    return above.over / below.over, half_iqr(paired)

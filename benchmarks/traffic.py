@@ -1,8 +1,8 @@
-"""The traffic of a row: applications, requests as a server or a client makes them, and how one is driven.
+"""The traffic of a row: applications, requests as a server or a client makes them, and how one of them is driven.
 
-Every request is as fresh as on a real server: its own scope, its own header bytes (so no hash is remembered), its own
-response messages, its own `contextvars` context, and one of 64 callers. Nothing suspends, so a request is one
-`coroutine.send(None)` and the event loop costs nothing.
+Every request is as new as on a real server: its own scope, its own header bytes (so that no hash is remembered), its
+own response messages, its own `contextvars` context, and one of 64 callers. No coroutine suspends, so a request is one
+`coroutine.send(None)` and the event loop adds no cost.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Unit = Callable[[int], Coroutine[Any, Any, None]]
+Header = tuple[bytes, bytes]
 
 CLIENT_URL = "http://orders.internal:8080/items/42?page=2"
+TRACE_ID, SPAN_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 
 _CALLERS = 64
 _BROWSER = (
@@ -53,6 +55,15 @@ _PROXIES = (
     (b"via", b"1.1 varnish, 1.1 edge-cache"),
     (b"if-none-match", b'"33a64df551425fcc55e4d42a148795d9f25f89d4"'),
 )
+CAPTURED_HEADER = "x-request-id"
+_MORE_HEADERS: dict[str, tuple[Header, ...]] = {
+    cases.HEADERS: (*_PROXIES, *((b"x-app-%d" % number, b"value %d" % number) for number in range(17))),
+    cases.TRACESTATE: ((b"tracestate", b"vendor=5f2e1c0a"),),
+    cases.BAGGAGE: ((b"baggage", b",".join(b"key-%03d=%s" % (number, b"v" * 72) for number in range(99))),),
+    cases.CAPTURED: ((CAPTURED_HEADER.encode(), b"b7ad6b71-6920-4331-8f3c-0f5a3c6b0d11"),),
+}
+_QUERY = b"page=2"
+_LONG_QUERY = b"page=2&size=50&sort=name&order=asc&lang=en&region=eu&theme=dark&view=list&sig=3f9a7c51a0&debug=0"
 
 
 class ApplicationError(RuntimeError):
@@ -62,11 +73,11 @@ class ApplicationError(RuntimeError):
 class TraceHeader(Protocol):
     """How a peer's callers write their context: a header for a trace, a span and a sampling decision."""
 
-    def __call__(self, trace_id: str, span_id: str, sampled: bool) -> tuple[bytes, bytes]:
+    def __call__(self, trace_id: str, span_id: str, sampled: bool) -> Header:
         """The header line."""
 
 
-def traceparent(trace_id: str, span_id: str, sampled: bool) -> tuple[bytes, bytes]:
+def traceparent(trace_id: str, span_id: str, sampled: bool) -> Header:
     """The header of W3C Trace Context."""
     return b"traceparent", f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}".encode()
 
@@ -76,13 +87,8 @@ def traceparent(trace_id: str, span_id: str, sampled: bool) -> tuple[bytes, byte
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with five bytes: the application of most rows."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"5")],
-        }
-    )
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"5")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"hello"})
 
 
@@ -108,22 +114,14 @@ async def fail(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Gate:
-    """An application whose requests stay in flight until the gate opens."""
+    """An application whose requests stay in flight until `opened` is set."""
 
     def __init__(self) -> None:
-        self._open = asyncio.Event()
-
-    def open(self) -> None:
-        """Let every request finish."""
-        self._open.set()
-
-    def close(self) -> None:
-        """Hold every request that comes from now on."""
-        self._open.clear()
+        self.opened = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, then answer."""
-        await self._open.wait()
+        await self.opened.wait()
         await hello(scope, receive, send)
 
 
@@ -133,10 +131,10 @@ gate = Gate()
 _RAW: dict[str, App] = {cases.STREAM: stream, cases.WEBSOCKET: echo, cases.EXCEPTION: fail, cases.IN_FLIGHT: gate}
 
 
-def application(case: Case, **options: Any) -> App:
-    """A new application of that shape; `options` reach FastAPI's constructor."""
+def application(case: Case, telemetry: Any = None) -> App:
+    """A new application of that shape; FastAPI's own telemetry is off, unless its configuration is given."""
     if case.routes:
-        return _fastapi(case.routes, **options)
+        return _fastapi(case.routes, telemetry or {"tracing": False, "metrics": False, "logs": False})
     if case.shape == cases.STARLETTE:
         return _starlette()
     return _RAW.get(case.shape, hello)
@@ -157,7 +155,7 @@ def _starlette() -> App:
 _fastapi_routes: dict[int, list[Any]] = {}
 
 
-def _fastapi(routes: int, **options: Any) -> App:
+def _fastapi(routes: int, telemetry: Any) -> App:
     """A FastAPI application whose last route answers; the routes are shared, since a thousand take long to make."""
     from fastapi import FastAPI
 
@@ -166,7 +164,7 @@ def _fastapi(routes: int, **options: Any) -> App:
         for number in reversed(range(routes)):
             first.get(f"/{'items' if number == 0 else f'items{number}'}/{{item_id}}")(_item)
         _fastapi_routes[routes] = list(first.routes)
-    return FastAPI(openapi_url=None, routes=_fastapi_routes[routes], **options)
+    return FastAPI(openapi_url=None, routes=_fastapi_routes[routes], telemetry=telemetry)
 
 
 async def _item(item_id: int) -> dict[str, int]:
@@ -183,36 +181,35 @@ class Requests:
         self._app = app
         self._headers = [_template(case, header, caller) for caller in range(_CALLERS)]
         self._websocket = case.shape == cases.WEBSOCKET
+        self._query = _LONG_QUERY if case.shape == cases.QUERY else _QUERY
 
     def __call__(self, number: int) -> Coroutine[Any, Any, None]:
         headers = [(bytes(name), bytes(value)) for name, value in self._headers[number % _CALLERS]]
-        return self._socket(headers) if self._websocket else self._http(headers)
+        if self._websocket:
+            return self._socket(headers)
+        return self._http(headers)
 
-    async def _http(self, headers: list[tuple[bytes, bytes]]) -> None:
-        await self._app(_scope("http", headers), _receive, _send)
+    async def _http(self, headers: list[Header]) -> None:
+        await self._app(_scope("http", self._query, headers), _receive, _send)
 
-    async def _socket(self, headers: list[tuple[bytes, bytes]]) -> None:
+    async def _socket(self, headers: list[Header]) -> None:
         messages = _socket_messages()
 
         async def receive() -> Message:
             return next(messages)
 
-        await self._app(_scope("websocket", headers), receive, _send)
+        await self._app(_scope("websocket", self._query, headers), receive, _send)
 
 
 def _template(case: Case, header: TraceHeader, caller: int) -> list[tuple[bytearray, bytearray]]:
+    last = _NO_TRACE
     if case.state in (cases.SAMPLED, cases.UNSAMPLED):
-        trace_id, span_id = f"{0x4BF92F3577B34DA6A3CE929D0E0E4736 + caller:032x}", f"{0x00F067AA0BA902B7 + caller:016x}"
-        last = header(trace_id, span_id, case.state == cases.SAMPLED)
-    else:
-        last = _NO_TRACE
-    lines = [*_BROWSER, last]
-    if case.shape == cases.HEADERS:
-        lines = [*_BROWSER, *_PROXIES, *((b"x-app-%d" % number, b"value %d" % number) for number in range(17)), last]
+        last = header(f"{TRACE_ID + caller:032x}", f"{SPAN_ID + caller:016x}", case.state == cases.SAMPLED)
+    lines = (*_BROWSER, *_MORE_HEADERS.get(case.shape, ()), last)
     return [(bytearray(name), bytearray(value)) for name, value in lines]
 
 
-def _scope(kind: str, headers: list[tuple[bytes, bytes]]) -> Scope:
+def _scope(kind: str, query: bytes, headers: list[Header]) -> Scope:
     scope: Scope = {
         "type": kind,
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -223,7 +220,7 @@ def _scope(kind: str, headers: list[tuple[bytes, bytes]]) -> Scope:
         "root_path": "",
         "path": "/items/42",
         "raw_path": b"/items/42",
-        "query_string": b"page=2",
+        "query_string": query,
         "headers": headers,
         "state": {},
     }
@@ -249,7 +246,7 @@ def _socket_messages() -> Iterator[Message]:
     yield {"type": "websocket.disconnect", "code": 1000}
 
 
-# --- requests of a client ---
+# --- requests of a client, and the application's own spans ---
 
 
 def mock_transport(case: Case) -> Any:
@@ -289,6 +286,32 @@ def calls_of_client(client: Any) -> Unit:
     return call
 
 
+def plain_function(number: int) -> int:
+    """What is wrapped in the row `traced-10`."""
+    return number
+
+
+def ten_spans(start: Callable[[int], AbstractContextManager[object]]) -> Unit:
+    """Units that open ten spans, one after the other."""
+
+    async def unit(number: int) -> None:
+        for index in range(10):
+            with start(index):
+                pass
+
+    return unit
+
+
+def ten_calls(function: Callable[[int], object]) -> Unit:
+    """Units that call a function ten times."""
+
+    async def unit(number: int) -> None:
+        for index in range(10):
+            function(index)
+
+    return unit
+
+
 # --- driving ---
 
 
@@ -303,9 +326,10 @@ def drive(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 class Runner:
-    """Runs units of one row for one peer, each in its own context below `surroundings` (a parent span, say).
+    """Runs units of one row for one peer, each in its own context below `surroundings` (a parent span, for example).
 
-    `ahead`: the units are made before the clock starts, for rows whose making is no part of what is measured.
+    `ahead`: the units are made before the clock starts, where making them is not what is measured. `settle()` is for
+    after a measurement, for example to empty a queue.
     """
 
     def __init__(
@@ -313,13 +337,15 @@ class Runner:
         unit: Unit,
         surroundings: Callable[[], AbstractContextManager[object]] = nullcontext,
         ahead: bool = False,
+        settle: Callable[[], object] = lambda: None,
     ) -> None:
         self._unit = unit
         self._surroundings = surroundings
         self._ahead = ahead
+        self.settle = settle
 
-    def run(self, numbers: Iterable[int], clock: Callable[[], float]) -> float:
-        """Run the units of those numbers; return what the clock went on by."""
+    def run(self, numbers: Iterable[int], clock: Callable[[], float] = lambda: 0.0) -> float:
+        """Run the units of those numbers; return by how much the clock advanced."""
         context = contextvars.copy_context()
         surroundings = self._surroundings()
         context.run(surroundings.__enter__)

@@ -1,112 +1,107 @@
-"""Peers that bring a tracer of their own and change the process they live in.
+"""Peers with a tracer of their own, which change the process that they live in.
 
-Each has an environment of its own (`environments`) and processes of its own: one where it is at work, one where it is
-installed but not set up, one that it never touches, for the bare application. None of them sends anything anywhere:
-the last step, handing data to a transport, is replaced by nothing.
+Each has an environment of its own (`environments`) and processes of its own: one where it is at work, and one that it
+never touches for the bare application. None of them sends anything anywhere: the last step, which hands the data to a
+transport, is replaced by one that drops it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, ClassVar
 
-from . import cases
+from . import cases, traffic
 from .cases import Case
-from .peers import OFF, ON, UNTOUCHED, Peer, around, current_span
-from .traffic import App, Unit, application, calls_of_client, mock_transport
+from .peers import Peer, attribute, current_span
+from .traffic import App, Unit, application
 
 _FRAMEWORKS = ("starlette", "fastapi", "httpx")
 REQUIREMENTS = {
     "logfire": ("logfire[asgi,fastapi,httpx]", *_FRAMEWORKS),
-    "sentry": ("sentry-sdk", *_FRAMEWORKS),
+    "sentry-sdk": ("sentry-sdk", *_FRAMEWORKS),
     "ddtrace": ("ddtrace", *_FRAMEWORKS),
     "elastic-apm": ("elastic-apm", *_FRAMEWORKS),
 }
-"""What each environment is made of."""
-
-
-def _client(case: Case) -> Any:
-    import httpx
-
-    return httpx.AsyncClient(transport=mock_transport(case))
+"""What each environment is made of; it is named after the vendor's package."""
+_SKIPS = frozenset({cases.NO_PROVIDER, cases.TRANSPORT, *cases.EXTRAS})
 
 
 class Logfire(Peer):
     """Logfire: contrib with hooks and a provider of its own."""
 
-    name = "logfire"
+    name = environment = "logfire"
     title = "Logfire"
-    environment = "logfire"
-    packages = ("logfire", "opentelemetry-sdk", "opentelemetry-instrumentation-asgi")
+    skips = _SKIPS
+    excludes: ClassVar[dict[str, Any]] = {"excluded_urls": "/items/"}
 
-    def measures(self, case: Case) -> bool:
-        return case.state != cases.NO_PROVIDER and case.shape != cases.TRANSPORT
-
-    def start(self, mode: str) -> None:
-        if mode == ON:
-            logfire = import_module("logfire")
-            logfire.configure(
-                send_to_logfire=False, console=False, metrics=False, inspect_arguments=False, distributed_tracing=True
-            )
+    def start(self, word: str) -> None:
+        import_module("logfire").configure(
+            send_to_logfire=False, console=False, metrics=False, inspect_arguments=False, distributed_tracing=True
+        )
 
     def server(self, case: Case) -> App:
-        logfire = import_module("logfire")
-        options = {"excluded_urls": "/items/"} if case.state == cases.EXCLUDED else {}
-        app = application(case)
+        logfire, app = import_module("logfire"), application(case)
         if case.routes:
-            logfire.instrument_fastapi(app, **options)
+            logfire.instrument_fastapi(app, **self.options(case))
             return app
-        wrapped: App = logfire.instrument_asgi(app, **options)
+        wrapped: App = logfire.instrument_asgi(app, **self.options(case))
         return wrapped
 
     def client(self, case: Case) -> Unit:
-        client = _client(case)
+        import httpx
+
+        client = httpx.AsyncClient(transport=traffic.mock_transport(case))
         import_module("logfire").instrument_httpx(client)
-        return calls_of_client(client)
+        return traffic.calls_of_client(client)
+
+    def spans(self, case: Case) -> Unit:
+        logfire = import_module("logfire")
+        if case.shape == cases.CHILDREN:
+            return traffic.ten_spans(lambda index: logfire.span("load order", order_id=index))
+        return traffic.ten_calls(logfire.instrument("plain function", extract_args=False)(traffic.plain_function))
 
     def surroundings(self, case: Case) -> AbstractContextManager[object]:
-        return current_span(case) if case.side == "client" else nullcontext()
+        return current_span(case)
 
 
 class Sentry(Peer):
     """sentry-sdk at `traces_sample_rate=1.0`; its own integration where the framework has one."""
 
     name = "sentry"
+    environment = "sentry-sdk"
     title = "Sentry"
-    environment = "sentry"
-    packages = ("sentry-sdk",)
+    skips = _SKIPS | {cases.EXCLUDED}
+    middleware = "sentry_sdk.integrations.asgi:SentryAsgiMiddleware"
 
     @staticmethod
-    def header(trace_id: str, span_id: str, sampled: bool) -> tuple[bytes, bytes]:
+    def header(trace_id: str, span_id: str, sampled: bool) -> traffic.Header:
         """The header that Sentry's callers send."""
         return b"sentry-trace", f"{trace_id}-{span_id}-{int(sampled)}".encode()
 
-    def measures(self, case: Case) -> bool:
-        if case.state == cases.NO_PROVIDER:
-            return case.side == "server" and case.shape not in (cases.STARLETTE, *cases.ROUTES)
-        return case.state != cases.EXCLUDED and case.shape != cases.TRANSPORT
+    def start(self, word: str) -> None:
+        sentry_sdk: Any = import_module("sentry_sdk")
 
-    def start(self, mode: str) -> None:
-        if mode == ON:
-            sentry_sdk = import_module("sentry_sdk")
-            sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", transport=_no_transport(sentry_sdk), traces_sample_rate=1.0)
+        class NoTransport(sentry_sdk.transport.Transport):  # type: ignore[misc]
+            def capture_envelope(self, envelope: Any) -> None:
+                pass
+
+        sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", transport=NoTransport, traces_sample_rate=1.0)
 
     def server(self, case: Case) -> App:
-        app = application(case)
         if case.shape == cases.STARLETTE or case.routes:
-            return app
-        middleware = import_module("sentry_sdk.integrations.asgi").SentryAsgiMiddleware
-        wrapped: App = middleware(app)
-        return wrapped
+            return application(case)
+        return super().server(case)
 
-    def client(self, case: Case) -> Unit:
-        return calls_of_client(_client(case))
+    def spans(self, case: Case) -> Unit:
+        sentry_sdk = import_module("sentry_sdk")
+        if case.shape == cases.CHILDREN:
+            return traffic.ten_spans(lambda index: sentry_sdk.start_span(op="function", name="load order"))
+        return traffic.ten_calls(sentry_sdk.trace(traffic.plain_function))
 
     def surroundings(self, case: Case) -> AbstractContextManager[object]:
-        if case.side == "server":
+        if case.side == cases.SERVER:
             return nullcontext()
         transaction: AbstractContextManager[object] = import_module("sentry_sdk").start_transaction(
             name="parent", op="http.server", sampled=case.state == cases.SAMPLED
@@ -114,21 +109,12 @@ class Sentry(Peer):
         return transaction
 
 
-def _no_transport(sentry_sdk: Any) -> Any:
-    class NoTransport(sentry_sdk.transport.Transport):  # type: ignore[misc]
-        def capture_envelope(self, envelope: Any) -> None:
-            pass
-
-    return NoTransport
-
-
 class Datadog(Peer):
-    """ddtrace; an unsampled parent does not stop it from making spans."""
+    """ddtrace. It makes spans below an unsampled parent, too."""
 
-    name = "ddtrace"
-    title = "ddtrace"
-    environment = "ddtrace"
-    packages = ("ddtrace",)
+    name = title = environment = "ddtrace"
+    skips = _SKIPS | {cases.EXCLUDED}
+    middleware = "ddtrace.contrib.asgi:TraceMiddleware"
     variables: ClassVar[dict[str, str]] = {
         "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
         "DD_REMOTE_CONFIGURATION_ENABLED": "false",
@@ -138,43 +124,29 @@ class Datadog(Peer):
         "DD_DYNAMIC_INSTRUMENTATION_ENABLED": "false",
     }
 
-    def measures(self, case: Case) -> bool:
-        return case.state != cases.EXCLUDED and case.shape != cases.TRANSPORT
-
-    def start(self, mode: str) -> None:
-        if mode == UNTOUCHED:
-            return
-        if mode == OFF:
-            os.environ["DD_TRACE_ENABLED"] = "false"
-        tracer = import_module("ddtrace.trace").tracer
-        tracer._span_aggregator.writer = _NoWriter()
+    def start(self, word: str) -> None:
+        attribute("ddtrace.trace:tracer")._span_aggregator.writer = _NoWriter()
         import_module("ddtrace").patch(httpx=True)
 
-    def server(self, case: Case) -> App:
-        return around(application(case), import_module("ddtrace.contrib.asgi").TraceMiddleware)
+    def spans(self, case: Case) -> Unit:
+        tracer = attribute("ddtrace.trace:tracer")
+        if case.shape == cases.CHILDREN:
+            return traffic.ten_spans(lambda index: tracer.trace("load order"))
+        return traffic.ten_calls(tracer.wrap("plain_function")(traffic.plain_function))
 
-    def client(self, case: Case) -> Unit:
-        return calls_of_client(_client(case))
-
-    def surroundings(self, case: Case) -> AbstractContextManager[object]:
-        return _datadog_parent(case)
-
-
-@contextmanager
-def _datadog_parent(case: Case) -> Iterator[None]:
-    trace = import_module("ddtrace.trace")
-    trace.tracer.context_provider.activate(None)
-    if case.side == "server" or case.state == cases.NO_PROVIDER:
+    @contextmanager
+    def surroundings(self, case: Case) -> Iterator[None]:
+        trace = import_module("ddtrace.trace")
+        parent = None
+        if case.side != cases.SERVER:
+            parent = trace.Context(trace_id=42, span_id=43, sampling_priority=int(case.state == cases.SAMPLED))
+        trace.tracer.context_provider.activate(parent)
         yield
-        return
-    priority = 1 if case.state == cases.SAMPLED else 0
-    trace.tracer.context_provider.activate(trace.Context(trace_id=42, span_id=43, sampling_priority=priority))
-    yield
-    trace.tracer.context_provider.activate(None)
+        trace.tracer.context_provider.activate(None)
 
 
 class _NoWriter:
-    """Where ddtrace's finished traces end: nowhere."""
+    """The writer of ddtrace that drops finished traces."""
 
     def write(self, spans: Any = None) -> None:
         pass
@@ -186,22 +158,15 @@ class _NoWriter:
 class Elastic(Peer):
     """elastic-apm: its ASGI middleware, and its own one for Starlette and FastAPI."""
 
-    name = "elastic-apm"
+    name = environment = "elastic-apm"
     title = "Elastic APM"
-    environment = "elastic-apm"
-    packages = ("elastic-apm",)
+    skips = _SKIPS | {cases.CLIENT, cases.SPANS, cases.WEBSOCKET}
+    _clients: ClassVar[dict[bool, Any]] = {}
 
-    def measures(self, case: Case) -> bool:
-        return case.side == "server" and case.state != cases.NO_PROVIDER and case.shape != cases.WEBSOCKET
-
-    def start(self, mode: str) -> None:
-        if mode == ON:
-            self._clients: dict[bool, Any] = {}
-
-    def _apm(self, excluded: bool) -> Any:
+    def _client(self, excluded: bool) -> Any:
         elasticapm = import_module("elasticapm")
         if excluded not in self._clients:
-            elasticapm.base.CLIENT_SINGLETON = None  # a second client, without the warning about it
+            elasticapm.base.CLIENT_SINGLETON = None  # otherwise the second client logs a warning
             self._clients[excluded] = elasticapm.Client(
                 service_name="bench",
                 transport_class="benchmarks.vendors.no_elastic_transport",
@@ -214,11 +179,11 @@ class Elastic(Peer):
         return self._clients[excluded]
 
     def server(self, case: Case) -> App:
-        client = self._apm(case.state == cases.EXCLUDED)
-        app = application(case)
+        client, app = self._client(case.state == cases.EXCLUDED), application(case)
         if case.shape == cases.STARLETTE or case.routes:
-            return around(app, import_module("elasticapm.contrib.starlette").ElasticAPM, client=client)
-        middleware = import_module("elasticapm.contrib.asgi").ASGITracingMiddleware(app)
+            app.add_middleware(attribute("elasticapm.contrib.starlette:ElasticAPM"), client=client)  # type: ignore[attr-defined]
+            return app
+        middleware = attribute("elasticapm.contrib.asgi:ASGITracingMiddleware")(app)
         middleware.client = client
         wrapped: App = middleware
         return wrapped
@@ -233,9 +198,6 @@ def no_elastic_transport(**options: Any) -> Any:
             pass
 
         def start_thread(self, pid: int | None = None) -> None:
-            pass
-
-        def send(self, data: Any, **options: Any) -> None:
             pass
 
     options.pop("url", None)
