@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,6 @@ _NEEDS = {
 }
 _EXTRAS = {"demo": "demo", "view": "view"}
 DEFAULT_PAGE = "asgi-trace-demo.html"
-OTLP_PORT = 4317
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,19 +54,47 @@ def parser() -> argparse.ArgumentParser:
         "--keep-running", action="store_true", help="leave the services up until Ctrl-C, and show what you send them"
     )
 
+    _add_view(commands)
+    return top
+
+
+def _add_view(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     view = commands.add_parser(
         "view",
-        help="receive traces of your own services and show them",
-        description="Listen for OTLP over gRPC, where every OpenTelemetry exporter sends by default, and show each "
-        "trace as a timeline when it is complete. Ctrl-C ends it with a summary.",
+        help="receive traces of your own services and show them in a browser",
+        usage="asgi-trace view [options] [FILE ...] [-- COMMAND ...]",
+        description="Listen for OTLP over gRPC and HTTP, where every OpenTelemetry exporter sends by default, show "
+        "each trace in the terminal when it is complete, and all of them on a live page. With FILEs, show what --save "
+        "wrote. With a COMMAND, start it so that it sends here, and end with it. Ctrl-C ends it with a summary.",
+    )
+    for name, default, what in (
+        ("grpc", 4317, "OTLP/gRPC"),
+        ("http", 4318, "OTLP/HTTP"),
+        ("page", 16686, "the page"),
+    ):
+        view.add_argument(
+            f"--{name}-port",
+            type=_port,
+            metavar="PORT",
+            help=f"the port of {what} (default: {default}; 0: any free one)",
+        )
+    view.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    view.add_argument("--open", action="store_true", dest="open_browser", help="open the page in a browser")
+    view.add_argument("--output", type=Path, metavar="PATH", help="keep an HTML file of all traces up to date")
+    view.add_argument(
+        "--save", type=Path, metavar="FILE", help="append everything that arrives to a file of OTLP/JSON lines"
     )
     view.add_argument(
-        "--port", type=_port, default=OTLP_PORT, metavar="PORT", help="where to listen (default: %(default)s; 0: any)"
+        "--max-traces", type=_count, default=20_000, metavar="N", help="traces kept (default: %(default)s)"
     )
-    view.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    view.add_argument("--output", type=Path, metavar="PATH", help="keep an HTML file of all traces up to date")
+    view.add_argument(
+        "--max-memory", type=_memory, default=256 * 1024**2, metavar="SIZE", help="memory for them (default: 256MB)"
+    )
+    view.add_argument(
+        "--allow-origin", action="append", default=[], metavar="ORIGIN", help="a web page that may send to OTLP/HTTP"
+    )
     view.add_argument("--no-color", action="store_true", help="no colours (NO_COLOR does the same)")
-    return top
+    view.add_argument("files", nargs="*", type=Path, metavar="FILE", help="files of OTLP/JSON lines to show")
 
 
 def _port(text: str) -> int:
@@ -79,9 +107,31 @@ def _port(text: str) -> int:
     return port
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 10_000_000):
+        raise argparse.ArgumentTypeError(f"write a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+def _memory(text: str) -> int:
+    """Bytes of `64MB`, `64MiB`, `1g` or `1000000`."""
+    found = re.fullmatch(r"(\d{1,12})\s*(?:([kmg])i?b?|b)?", text.strip(), re.IGNORECASE | re.ASCII)
+    size = int(found[1]) * 1024 ** " kmg".index((found[2] or " ").lower()) if found else 0
+    if size < 1024 * 1024:
+        raise argparse.ArgumentTypeError(f"write a size from 1MB on, as 64MB or 1GB, not {text!r}")
+    return size
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. `arguments` are those of the process unless given."""
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command_line: list[str] = []
+    if given[:1] == ["view"] and "--" in given:
+        split = given.index("--")
+        given, command_line = given[:split], given[split + 1 :]
+        if not command_line:
+            parser().error("write a command after --")
+    options = parser().parse_args(given)
     missing = next((name for name in _NEEDS[options.command] if not _is_there(name)), None)
     if missing is not None:
         extra = _EXTRAS[options.command]
@@ -91,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = _demo if options.command == "demo" else _view
     try:
         with _sigterm_like_ctrl_c():
-            return command(options)
+            return command(options, command_line)
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
@@ -122,7 +172,7 @@ def complain(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace, _: Sequence[str]) -> int:
     import_module("asgi_trace._configuration.configure")  # it knows how to import the SDK whatever stands in OTEL_*
     from .demo.command import Options, run
 
@@ -137,7 +187,29 @@ def _demo(options: argparse.Namespace) -> int:
     )
 
 
-def _view(options: argparse.Namespace) -> int:
+def _view(options: argparse.Namespace, command_line: Sequence[str]) -> int:
     from .viewer.command import run
+    from .viewer.options import GRPC_PORT, HTTP_PORT, PAGE_PORT, Options
 
-    return run(host=options.host, port=options.port, output=options.output, colour=not options.no_color)
+    receives = not options.files or bool(command_line)
+
+    def port(given: int | None, default: int, wanted: bool = True) -> int | None:
+        return given if given is not None else default if wanted else None
+
+    return run(
+        Options(
+            host=options.host,
+            grpc_port=port(options.grpc_port, GRPC_PORT, receives),
+            http_port=port(options.http_port, HTTP_PORT, receives),
+            page_port=port(options.page_port, PAGE_PORT),
+            output=options.output,
+            save=options.save,
+            max_traces=options.max_traces,
+            max_memory=options.max_memory,
+            colour=not options.no_color,
+            open_browser=options.open_browser,
+            allow_origin=tuple(options.allow_origin),
+            files=tuple(options.files),
+            command=tuple(command_line),
+        )
+    )

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from asgi_trace import __version__, cli
 from asgi_trace.demo import command as demo_command
 from asgi_trace.demo.command import Options
 from asgi_trace.demo.process import ServiceFailed
 from asgi_trace.viewer import command as view_command
+from asgi_trace.viewer.options import Options as ViewOptions
 
 
 def test_help_is_quick_and_needs_nothing() -> None:
@@ -69,7 +63,20 @@ def test_a_missing_parent_package_is_missing_too(monkeypatch: pytest.MonkeyPatch
     assert cli.main(["view"]) == 2
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["view", "--port", "x"], ["view", "--port", "70000"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["view", "--grpc-port", "x"],
+        ["view", "--http-port", "70000"],
+        ["view", "--port", "1"],
+        ["view", "--max-memory", "a lot"],
+        ["view", "--max-memory", "1kB"],
+        ["view", "--max-traces", "0"],
+        ["view", "--"],
+    ],
+)
 def test_wrong_arguments_end_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The message says what is wrong."""
     with pytest.raises(SystemExit) as error:
@@ -82,7 +89,7 @@ def test_ctrl_c_and_sigterm_end_quietly(monkeypatch: pytest.MonkeyPatch, capsys:
     """130 and one word; the signal handler that was there before is back."""
     before = signal.getsignal(signal.SIGTERM)
 
-    def interrupted(**options: object) -> int:
+    def interrupted(options: object) -> int:
         signal.raise_signal(signal.SIGTERM)
         return 0
 
@@ -96,7 +103,7 @@ def test_ctrl_c_in_the_middle_of_an_import_ends_with_130(tmp_path: Path) -> None
     """An interrupt inside `exec` of a string, as while dataclasses are made, is an exit code, not a death by signal."""
     (tmp_path / "grpc.py").write_text('exec("raise KeyboardInterrupt")', "utf-8")
     ended = subprocess.run(
-        [sys.executable, "-m", "asgi_trace", "view", "--port", "0"],
+        [sys.executable, "-m", "asgi_trace", "view", "--grpc-port", "0"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
         capture_output=True,
         text=True,
@@ -108,7 +115,7 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
     """`asgi-trace ... | head` ends with 1 and without a word."""
     code = (
         "import sys\nfrom asgi_trace import cli\nfrom asgi_trace.viewer import command\n"
-        "command.run = lambda **options: command.write_out('x' * 1_000_000) or 0\n"
+        "command.run = lambda options: command.write_out('x' * 1_000_000) or 0\n"
         "sys.stdin.readline()\nsys.exit(cli.main(['view']))"
     )
     with subprocess.Popen(
@@ -129,17 +136,33 @@ def test_the_options_reach_the_commands(monkeypatch: pytest.MonkeyPatch) -> None
         seen.append(options)
         return 7
 
-    def view(**options: object) -> int:
+    def view(options: object) -> int:
         seen.append(options)
         return 8
 
     monkeypatch.setattr(demo_command, "run", demo)
     monkeypatch.setattr(view_command, "run", view)
     assert cli.main(["demo", "--output", "a.html", "--picture", "b.svg", "--json", "--no-color", "--keep-running"]) == 7
-    assert cli.main(["view", "--port", "0", "--host", "::1", "--output", "c.html"]) == 8
+    view_options = ["--grpc-port", "0", "--host", "::1", "--output", "c.html", "--max-memory", "64MB", "--open"]
+    view_options += ["--save", "d.jsonl", "--max-traces", "7", "--allow-origin", "http://a", "--no-color"]
+    assert cli.main(["view", *view_options]) == 8
+    assert cli.main(["view", "a.jsonl", "b.jsonl"]) == 8
+    assert cli.main(["view", "--", "python", "--version"]) == 8
     assert seen == [
         Options(Path("a.html"), Path("b.svg"), json=True, colour=False, keep_running=True),
-        {"host": "::1", "port": 0, "output": Path("c.html"), "colour": True},
+        ViewOptions(
+            host="::1",
+            grpc_port=0,
+            output=Path("c.html"),
+            save=Path("d.jsonl"),
+            max_traces=7,
+            max_memory=64 * 1024 * 1024,
+            colour=False,
+            open_browser=True,
+            allow_origin=("http://a",),
+        ),
+        ViewOptions(grpc_port=None, http_port=None, files=(Path("a.jsonl"), Path("b.jsonl"))),
+        ViewOptions(command=("python", "--version")),
     ]
 
 
@@ -168,63 +191,3 @@ def test_a_demo_that_cannot_write_its_page_says_so(
     printed = capsys.readouterr()
     assert printed.out == "0 requests, 0 failed.\n"
     assert "! a file cannot be written: " in printed.err
-
-
-def send_spans(endpoint: str) -> None:
-    """One trace by the real exporter, with names that would harm a terminal and a page."""
-    provider = TracerProvider(resource=Resource({"service.name": "orders"}), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=True)))
-    with provider.get_tracer("t").start_as_current_span("GET /orders\x1b[2J<script>"):
-        pass
-    provider.shutdown()
-
-
-def test_view_shows_what_it_receives_until_ctrl_c(tmp_path: Path) -> None:
-    """A trace is printed live, the page is written, Ctrl-C ends it with a summary and 0."""
-    page = tmp_path / "view.html"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "asgi_trace", "view", "--port", "0", "--output", str(page)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    )
-    assert process.stderr is not None
-    assert process.stdout is not None
-    try:
-        found = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
-        assert found is not None
-        send_spans(found[0])
-        live = [process.stdout.readline() for _ in range(5)]
-        process.send_signal(signal.SIGINT)
-        rest, progress = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == 0, progress
-    assert live[1].startswith("✓ GET /orders<script> in ")
-    assert rest.splitlines()[-1] == "1 trace, 0 failed, 1 span"
-    assert f"✓ the page: {page}" in progress
-    assert "GET /orders&lt;script&gt;" in page.read_text("utf-8")
-
-
-def test_view_on_a_port_in_use_is_a_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """It names the address and the option, with exit code 1."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        assert cli.main(["view", "--port", str(port)]) == 1
-    assert capsys.readouterr().err == (
-        f"! cannot listen on 127.0.0.1:{port}: is another collector running there? Choose another port with --port.\n"
-    )
-
-
-def test_view_that_cannot_write_its_page_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Better at once than after hours of receiving."""
-    (tmp_path / "file").write_text("")
-    stop = threading.Event()
-    code = view_command.run(host="127.0.0.1", port=0, output=tmp_path / "file" / "page.html", colour=False, stop=stop)
-    assert code == 1
-    assert "! the page cannot be written: " in capsys.readouterr().err

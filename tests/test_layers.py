@@ -213,10 +213,14 @@ def test_the_core_knows_the_api_and_nothing_else(module: str) -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if SHELLS < floor(module) <= FLOORS["viewer"]])
 def test_setting_up_and_looking_on_need_no_framework(module: str) -> None:
-    """`configure()` and the viewer know the SDK, OTLP and gRPC; no web framework, no client. The viewer has rich."""
+    """`configure()` and the viewer know the SDK, OTLP and gRPC; no client. The viewer draws with rich, and only its
+    rooms that serve know a web framework.
+    """
     known = {"opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "opentelemetry.attributes"}
     if district(module) == "viewer":
-        known = known | {"rich"}
+        known |= {"rich"}
+    if module.startswith("viewer.serve."):
+        known |= {"starlette", "uvicorn"}
     assert others(module) <= API | GRPC | known
 
 

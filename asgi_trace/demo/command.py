@@ -15,7 +15,7 @@ from ..viewer.analysis.summary import from_histograms, from_spans
 from ..viewer.analysis.timeline import Timeline, build
 from ..viewer.command import write_out
 from ..viewer.live import Live
-from ..viewer.receive.receiver import PortInUse
+from ..viewer.receive.ports import PortInUse
 from ..viewer.receive.store import Store
 from ..viewer.render.data import log_data, metrics_data, trace_data
 from ..viewer.render.html import Page, write

@@ -18,6 +18,7 @@ from .._configuration.environment import Environment, otlp_names
 from .._configuration.otlp_settings import CollectorArguments, collector
 from .._export.collector import Collector
 from .._export.exporter import Sender
+from ..viewer.receive.signals import TRACES, Signal
 from ..viewer.text import plural
 
 _NO_ARGUMENTS = CollectorArguments(
@@ -61,8 +62,10 @@ class Forwarder:
         found = collector("TRACES", _NO_ARGUMENTS, environment)
         return cls(found, tuple(environment.problems.values()))
 
-    def add(self, request: Any) -> None:
-        """Pass an `ExportTraceServiceRequest` on, or count it as lost when too many wait already."""
+    def add(self, signal: Signal, request: Any) -> None:
+        """Pass an export of traces on, or count it as lost when too many wait already; other signals stay here."""
+        if signal is not TRACES:
+            return
         count = sum(len(scoped.spans) for group in request.resource_spans for scoped in group.scope_spans)
         try:
             self._queue.put_nowait((request.SerializeToString(), count))

@@ -15,7 +15,8 @@ from types import TracebackType
 
 import httpx
 
-from ..viewer.receive.receiver import Receiver
+from ..viewer.receive.grpc_receiver import GrpcReceiver
+from ..viewer.receive.intake import Intake
 from ..viewer.receive.store import Store
 from ..viewer.render.progress import Progress
 from .forward import Forwarder
@@ -90,7 +91,7 @@ class Scenario:
         self._progress = progress
         self._environment = child_environment(environ)
         self.forwarder = Forwarder.from_environment(environ)
-        self._receiver: Receiver | None = None
+        self._receiver: GrpcReceiver | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -105,7 +106,8 @@ class Scenario:
     def start(self) -> None:
         """Start receiver and services. Raises `ServiceFailed` or `PortInUse`."""
         begun = time.monotonic()
-        self._receiver = Receiver(self.store, forward=self.forwarder.add if self.forwarder else None)
+        watchers = (self.forwarder.add,) if self.forwarder else ()
+        self._receiver = GrpcReceiver(Intake(self.store, watchers=watchers))
         self._progress.done(f"collector listens on {self._receiver.endpoint}")
         deadline = begun + _STARTS_IN
         self._progress.doing(f"starting {', '.join(self._names)}")

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from asgi_trace.demo.scenario import STEPS
-from asgi_trace.viewer.receive.receiver import Receiver
+from asgi_trace.viewer.receive.grpc_receiver import GrpcReceiver
+from asgi_trace.viewer.receive.intake import Intake
 from asgi_trace.viewer.receive.store import Store
 
 from ..support.demo import FORGED, HOSTILE_ENVIRONMENT, is_alive, pids_in, read_until, start, wait_until_gone
@@ -57,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def run_once(directory: Path) -> dict[str, Any]:
     """Run the demo in a hostile environment, with a collector that wants the spans as well."""
     store = Store()
-    with Receiver(store) as collector:
+    with GrpcReceiver(Intake(store)) as collector:
         tee = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
             "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",

@@ -11,7 +11,9 @@ import pytest
 
 from asgi_trace.demo.forward import Forwarder
 from asgi_trace.viewer.analysis.timeline import build
-from asgi_trace.viewer.receive.receiver import Receiver
+from asgi_trace.viewer.receive.grpc_receiver import GrpcReceiver
+from asgi_trace.viewer.receive.intake import Intake
+from asgi_trace.viewer.receive.signals import TRACES
 from asgi_trace.viewer.receive.store import Store
 
 
@@ -43,10 +45,10 @@ def test_without_an_endpoint_nothing_is_forwarded() -> None:
 def test_what_is_forwarded_arrives() -> None:
     """The same span, at the collector of the environment; a path in its address is a problem that is told."""
     store = Store()
-    with Receiver(store) as collector:
+    with GrpcReceiver(Intake(store)) as collector:
         forwarder = Forwarder.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": f"{collector.endpoint}/v1/traces"})
         assert forwarder is not None
-        forwarder.add(export_request())
+        forwarder.add(TRACES, export_request())
         forwarder.close()
     assert [row.span.name for trace in store.traces() for row in build(trace).rows] == ["x"]
     assert len(forwarder.problems) == 1
@@ -60,7 +62,7 @@ def test_a_collector_that_hangs_holds_nothing_up(
     monkeypatch.setattr("asgi_trace.demo.forward._LAST_CHANCE", 0.3)
     forwarder = Forwarder.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": deaf_collector})
     assert forwarder is not None
-    forwarder.add(export_request())
+    forwarder.add(TRACES, export_request())
     begun = time.monotonic()
     forwarder.close()
     assert time.monotonic() - begun < 5

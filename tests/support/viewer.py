@@ -157,3 +157,18 @@ def failing_checkout() -> Timeline:
             make_log("no order", 97, severity="ERROR", span_id="a"),
         ),
     )
+
+
+def otlp_json(name: str, trace_id: str = TRACE_ID, span_id: str = "00f067aa0ba902b7", **fields: Any) -> dict[str, Any]:
+    """An export request of one SERVER span as OTLP/JSON. `fields` are those of the span."""
+    span = {
+        "traceId": trace_id,
+        "spanId": span_id,
+        "name": name,
+        "kind": 2,
+        "startTimeUnixNano": str(BEGIN),
+        "endTimeUnixNano": str(BEGIN + ms(10)),
+        **fields,
+    }
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": "s"}, "spans": [span]}]}]}

@@ -29,7 +29,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 
 @dataclass(frozen=True)
 class Page:
-    """What one page shows. `headings` gives a trace id a line of its own; `remarks` stand below the title."""
+    """What one page shows. `headings` gives a trace id a line of its own; `remarks` stand below the title; `left_out`
+    counts traces that were left out before."""
 
     timelines: Sequence[Timeline]
     routes: Sequence[RouteStats] = ()
@@ -37,6 +38,7 @@ class Page:
     title: str = "asgi-trace"
     headings: Mapping[str, str] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+    left_out: int = 0
 
 
 def write(page: Page, path: Path) -> None:
@@ -58,6 +60,7 @@ def render(page: Page) -> str:
         for service in timeline.services:
             colours(service)
     remarks = list(page.remarks)
+    left_out += page.left_out
     if left_out:
         remarks.append(f"{plural(left_out, 'more trace')} did not fit on this page.")
     body = element(

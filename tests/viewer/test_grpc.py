@@ -25,8 +25,10 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 from asgi_trace.viewer.analysis.summary import from_histograms
+from asgi_trace.viewer.receive.grpc_receiver import GrpcReceiver
+from asgi_trace.viewer.receive.intake import Intake
 from asgi_trace.viewer.receive.otlp import histograms_of, logs_of, spans_of
-from asgi_trace.viewer.receive.receiver import PortInUse, Receiver
+from asgi_trace.viewer.receive.ports import PortInUse
 from asgi_trace.viewer.receive.store import Store
 
 RESOURCE = Resource({"service.name": "shop", "service.instance.id": "i-1"})
@@ -38,13 +40,13 @@ def store() -> Store:
 
 
 @pytest.fixture
-def receiver(store: Store) -> Iterator[Receiver]:
-    with Receiver(store) as running:
+def receiver(store: Store) -> Iterator[GrpcReceiver]:
+    with GrpcReceiver(Intake(store)) as running:
         yield running
 
 
 @pytest.fixture
-def provider(receiver: Receiver) -> Iterator[TracerProvider]:
+def provider(receiver: GrpcReceiver) -> Iterator[TracerProvider]:
     provider = TracerProvider(resource=RESOURCE, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint=receiver.endpoint, insecure=True, compression=grpc.Compression.Gzip)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -53,7 +55,7 @@ def provider(receiver: Receiver) -> Iterator[TracerProvider]:
 
 
 @pytest.fixture
-def call(receiver: Receiver) -> Iterator[Callable[[str, Any, Any], Any]]:
+def call(receiver: GrpcReceiver) -> Iterator[Callable[[str, Any, Any], Any]]:
     """One unary call of the running receiver."""
     with grpc.insecure_channel(f"127.0.0.1:{receiver.port}") as channel:
 
@@ -100,7 +102,7 @@ def test_the_real_exporters_spans_arrive_whole(store: Store, provider: TracerPro
     ]
 
 
-def test_the_real_exporters_histograms_arrive(store: Store, receiver: Receiver) -> None:
+def test_the_real_exporters_histograms_arrive(store: Store, receiver: GrpcReceiver) -> None:
     """Durations by route reach the summary with count, errors, median and maximum."""
     exporter = OTLPMetricExporter(endpoint=receiver.endpoint, insecure=True)
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
@@ -217,8 +219,35 @@ def test_an_empty_request_of_every_signal_is_fine() -> None:
     assert list(histograms_of(ExportMetricsServiceRequest())) == []
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"\xff\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        (b"\x0a" * 1_000, grpc.StatusCode.INVALID_ARGUMENT),
+        (b"\x00" * (17 * 1024 * 1024), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (b"\x00" * (200 * 1024 * 1024), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+    ids=["garbage", "nested", "large", "bomb"],
+)
+def test_what_cannot_be_read_is_answered_by_the_protocol(store: Store, body: bytes, code: grpc.StatusCode) -> None:
+    """INVALID_ARGUMENT or RESOURCE_EXHAUSTED, with gzip too, said once; the next export is taken."""
+    complaints: list[str] = []
+    with GrpcReceiver(Intake(store, complain=complaints.append)) as receiver:
+        options = [("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(f"127.0.0.1:{receiver.port}", options) as channel:
+            export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+            for _ in range(2):
+                with pytest.raises(grpc.RpcError) as raised:
+                    export(body, timeout=60, compression=grpc.Compression.Gzip)
+                assert raised.value.code() == code
+            request, _ = span_request()
+            export(request.SerializeToString(), timeout=60)
+    assert len(store.traces()) == 1
+    assert len(complaints) == (1 if len(body) < 32 * 1024 * 1024 else 0)
+
+
 def test_what_cannot_be_stored_is_still_answered(
-    receiver: Receiver, call: Callable[[str, Any, Any], Any], caplog: pytest.LogCaptureFixture, store: Store
+    receiver: GrpcReceiver, call: Callable[[str, Any, Any], Any], caplog: pytest.LogCaptureFixture, store: Store
 ) -> None:
     """A failure of ours is logged and never becomes the sender's."""
 
@@ -240,14 +269,14 @@ def test_a_port_in_use_is_a_clear_error(store: Store) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(PortInUse, match=rf"cannot listen on 127\.0\.0\.1:{port}"):
-            Receiver(store, port=port)
-    with Receiver(store) as first, pytest.raises(PortInUse):
-        Receiver(store, port=first.port)
+            GrpcReceiver(Intake(store), port=port)
+    with GrpcReceiver(Intake(store)) as first, pytest.raises(PortInUse):
+        GrpcReceiver(Intake(store), port=first.port)
 
 
 def test_closing_twice_is_harmless(store: Store) -> None:
     """The second close finds nothing to do."""
-    receiver = Receiver(store)
+    receiver = GrpcReceiver(Intake(store))
     receiver.close()
     receiver.close()
 
@@ -259,7 +288,7 @@ def test_ipv6_addresses_are_written_as_urls_have_them(store: Store) -> None:
             probe.bind(("::1", 0))
     except OSError:
         with pytest.raises(PortInUse, match=r"\[::1\]:0"):
-            Receiver(store, host="::1")
+            GrpcReceiver(Intake(store), host="::1")
         return
-    with Receiver(store, host="::1") as receiver:
+    with GrpcReceiver(Intake(store), host="::1") as receiver:
         assert receiver.endpoint == f"http://[::1]:{receiver.port}"
