@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from opentelemetry._logs import SeverityNumber, get_logger
 from opentelemetry.trace import Span, Status, StatusCode
 
-from .._semconv.http import error_type, text
+from .._semconv.http import error_type, is_group, sole_member, text
 from .._semconv.names import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE, SCHEMA_URL
 from .._version import VERSION
 from .tracers import INSTRUMENTATION_SCOPE
@@ -31,9 +31,9 @@ ERROR = Status(StatusCode.ERROR)
 
 
 def description(exc: BaseException) -> str | None:
-    """The exception's message: what the conventions ask for as the status description."""
+    """The exception's message, of a group with one member that member's: the description of a span's status."""
     try:
-        return text(str(exc)) or None
+        return text(str(sole_member(exc))) or None
     except Exception:  # its own __str__ failed
         return None
 
@@ -92,10 +92,5 @@ def chain(exc: BaseException) -> Iterator[BaseException]:
         seen += 1
         yield link
         queue.extend(behind for behind in (link.__cause__, link.__context__) if behind is not None)
-        if hasattr(type(link), "exceptions") and _is_group(link):
+        if is_group(link):
             queue.extend(link.exceptions)  # type: ignore[attr-defined]
-
-
-def _is_group(exc: BaseException) -> bool:
-    # by name: the type is built in from Python 3.11 on, and comes from a package (anyio needs it) before
-    return any(base.__name__ == "BaseExceptionGroup" for base in type(exc).__mro__)

@@ -13,6 +13,7 @@ from ipaddress import IPv6Address
 from .names import OTHER_METHOD
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_DEEPEST_GROUP = 32  # a class of its own may name itself as its member
 _DEFAULT_METHODS = "GET,HEAD,POST,PUT,DELETE,CONNECT,OPTIONS,TRACE,PATCH,QUERY"
 
 
@@ -33,10 +34,11 @@ def span_name(method: str, target: str | None) -> str:
 
 
 def error_type(exc: BaseException) -> str:
-    """The exception's fully qualified class name, without a module for Python's own."""
-    if is_cancellation(exc):
-        exc = _first(exc)
-    cls = type(exc)
+    """The exception's fully qualified class name, without a module for Python's own.
+
+    A group with one member counts as that member, and one of cancellations as its first.
+    """
+    cls = type(_first(exc) if is_cancellation(exc) else sole_member(exc))
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -48,6 +50,28 @@ def is_cancellation(exc: BaseException) -> bool:
     if isinstance(parts, tuple) and parts:  # what a nursery makes of the cancellations of its tasks
         return all(map(is_cancellation, parts))
     return isinstance(exc, GeneratorExit) or type(exc).__name__ in ("CancelledError", "Cancelled")
+
+
+def sole_member(exc: BaseException) -> BaseException:
+    """The member of a group that has one, and so on inwards; any other exception itself.
+
+    A task group makes a group of every failure: what has failed is its member. The stack trace stays the group's.
+    """
+    for _ in range(_DEEPEST_GROUP):
+        parts: tuple[BaseException, ...] = getattr(exc, "exceptions", ()) if is_group(exc) else ()
+        if len(parts) != 1:
+            break
+        exc = parts[0]
+    return exc
+
+
+def is_group(exc: BaseException) -> bool:
+    """Is it an ExceptionGroup or BaseExceptionGroup?
+
+    By the name of the base class: it is built in from Python 3.11 on, and comes from the package `exceptiongroup`
+    (which anyio needs) before.
+    """
+    return any(base.__name__ == "BaseExceptionGroup" for base in type(exc).__mro__)
 
 
 def _first(exc: BaseException) -> BaseException:
