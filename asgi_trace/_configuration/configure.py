@@ -22,7 +22,7 @@ from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 
 from .._guard import logger
-from .environment import Environment, argument, type_names, whole_number
+from .environment import Environment, whole_number
 
 __all__ = ["Tracing", "configure"]
 
@@ -54,10 +54,10 @@ try:
         from opentelemetry.sdk.trace.sampling import Sampler
 
         from . import sdk_settings
-        from .otlp_settings import CollectorArguments
-        from .providers import Tracing, build
-        from .resource import resource_attributes as all_attributes
-        from .shutdown import before_sigterm
+        from .providers import build
+        from .settings import settings_from
+        from .sigterm import before_sigterm
+        from .tracing import Tracing
 except ImportError as exc:  # pragma: no cover
     raise ImportError("configure() needs the SDK and gRPC: pip install 'asgi-trace[otlp]'") from exc
 
@@ -97,6 +97,8 @@ def configure(
     headers: Mapping[str, str] | None = None,
     timeout: float | None = None,
     compression: str | None = None,
+    protocol: str | None = None,
+    max_export_bytes: int = 4_000_000,
     certificate: str | os.PathLike[str] | None = None,
     client_key: str | os.PathLike[str] | None = None,
     client_certificate: str | os.PathLike[str] | None = None,
@@ -142,6 +144,7 @@ def configure(
         RuntimeError: this process has been configured already, by this function or by another library.
     """
     global _configured
+    arguments = dict(locals())
     call = _Call.of(sys._getframe(1))
     with _lock:
         if _configured is not None:
@@ -151,25 +154,7 @@ def configure(
             raise RuntimeError(_once(first))
         _check_globals()
         environment = Environment(os.environ)
-        tracing = build(
-            environment,
-            resource_attributes=all_attributes(service_name, resource_attributes, environment),
-            sampler=sdk_settings.sampler(sampler, environment),
-            exporters=_chosen("exporter", exporter, SpanExporter, environment, "OTEL_TRACES_EXPORTER"),
-            collector_arguments=CollectorArguments.checked(
-                endpoint=endpoint,
-                insecure=insecure,
-                headers=headers,
-                timeout=timeout,
-                compression=compression,
-                certificate=certificate,
-                client_key=client_key,
-                client_certificate=client_certificate,
-            ),
-            batching=sdk_settings.batching(schedule_delay_millis, max_queue_size, max_export_batch_size, environment),
-            span_processors=_all_are(SpanProcessor, "span_processors", span_processors),
-            readers=_readers(metrics, environment),
-        )
+        tracing = build(settings_from(environment, arguments), environment)
         level = sdk_settings.log_level(environment)
         for problem in environment.problems.values():
             logger.warning(problem)
@@ -226,26 +211,3 @@ def _set_log_level(level: int) -> None:
     for name in ("asgi_trace", "opentelemetry"):
         if logging.getLogger(name).level == logging.NOTSET:  # somebody's own choice stays
             logging.getLogger(name).setLevel(level)
-
-
-def _readers(
-    metrics: bool | str | MetricReader | Sequence[str | MetricReader], environment: Environment
-) -> Sequence[str | MetricReader] | None:
-    if metrics is False:
-        return None
-    return _chosen("metrics", None if metrics is True else metrics, MetricReader, environment, "OTEL_METRICS_EXPORTER")
-
-
-def _chosen(name: str, value: Any, kind: type, environment: Environment, variable: str) -> list[Any]:
-    if value is None:
-        return list(sdk_settings.exporters_from(environment, variable))
-    items: list[Any] = []
-    for item in [value] if isinstance(value, (str, kind)) else list(_all_are((str, kind), name, value)):
-        items += argument(name, sdk_settings.exporters, item) if isinstance(item, str) else [item]
-    return items
-
-
-def _all_are(kinds: type | tuple[type, ...], name: str, values: Any) -> Sequence[Any]:
-    if not isinstance(values, Sequence) or not all(isinstance(value, kinds) for value in values):
-        raise TypeError(f"{name} must be a list of {type_names(kinds)}, not {values!r}")
-    return values

@@ -80,11 +80,6 @@ def plugin(group: str, name: str) -> Any:
     return None if found is None else found.load()
 
 
-def otlp_names(signal: str, option: str) -> tuple[str, str]:
-    """The variable of one signal and the general one behind it: `TRACES` and `ENDPOINT` give two names."""
-    return f"OTEL_EXPORTER_OTLP_{signal}_{option}", f"OTEL_EXPORTER_OTLP_{option}"
-
-
 def boolean(text: str) -> bool:
     """`true` or `false`, in any case."""
     return one_of(text, {"true": True, "false": False})
@@ -142,7 +137,7 @@ def _number(text: str | float) -> float:
         return math.nan
 
 
-def timeout_seconds(environment: Environment, signal: str, default: float) -> float:
+def timeout_seconds(environment: Environment, names: tuple[str, ...], default: float) -> float:
     """The export timeout in seconds, the unit of OpenTelemetry Python.
 
     The specification means milliseconds: a value of 1000 or more can only be that, and is read so, with a problem.
@@ -156,7 +151,6 @@ def timeout_seconds(environment: Environment, signal: str, default: float) -> fl
         environment.note(name, f"is in seconds; {text!r} is read as {seconds / 1000:g} seconds instead")
         return seconds / 1000
 
-    names = otlp_names(signal, "TIMEOUT")
     return environment.read(names, parse, default, lambda seconds: f"{seconds:g} seconds")
 
 

@@ -1,7 +1,7 @@
 """How to reach a collector: arguments first, then `OTEL_EXPORTER_OTLP_*` (a signal's own before the general one).
 
 A wrong argument raises, a wrong variable becomes a problem of the `Environment`. An argument is never given up for a
-variable, so nothing that was meant for TLS is sent in plain text. A connection is opened by nobody here.
+variable, so nothing that was meant for TLS is sent in plain text. Opens no connection.
 """
 
 from __future__ import annotations
@@ -10,86 +10,112 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
-from .._export.collector import RETRYABLE, Collector
-from .._export.endpoint import Endpoint, header, headers
+from .._export.collector import GRPC, HTTP, RETRYABLE, Collector
+from .._export.endpoint import Endpoint, header, headers, http_endpoint
 from .._export.endpoint import endpoint as parse_endpoint
-from .._export.tls_files import Pem, certificates, private_key
-from .environment import Environment, argument, boolean, one_of, otlp_names, plugin, positive, timeout_seconds
+from .._export.signals import Signal
+from .._export.tls_files import Pem, certificates, client_context, private_key
+from .environment import (
+    Environment,
+    alternatives,
+    argument,
+    boolean,
+    one_of,
+    plugin,
+    positive,
+    timeout_seconds,
+    whole_number,
+)
+from .otlp_variables import Names, OtlpVariables, variables_of
+from .proxy import proxy_for
 
 T = TypeVar("T")
 
+MAX_EXPORT_BYTES = 4_000_000
+"""Below the 4 MiB that gRPC servers take by default, with room for what gRPC adds."""
 _COMPRESSIONS = {"gzip": True, "none": False}
+_PROTOCOLS = {GRPC: GRPC, HTTP: HTTP}
+_JSON = "http/json"  # a protocol of OTLP that OpenTelemetry Python does not speak
+_DEFAULTS = {
+    GRPC: Endpoint("localhost", "4317", plaintext=True),
+    HTTP: Endpoint("localhost", "4318", plaintext=True),
+}
+
+
+class TlsFiles(NamedTuple):
+    """The files for TLS: authorities to trust, and a key with its certificates."""
+
+    certificate: Pem | None = None
+    client_key: Pem | None = None
+    client_certificate: Pem | None = None
+
+
+NO_FILES = TlsFiles()
 
 
 @dataclass(frozen=True)
 class CollectorArguments:
-    """The arguments of `configure()` that say how to reach a collector, checked."""
+    """The arguments of `configure()` that say how to reach a collector, checked. None is one that was left out."""
 
-    endpoint: Endpoint | None
-    insecure: bool | None
-    headers: dict[str, str] | None
-    timeout: float | None
-    gzip: bool | None
-    certificate: bytes | None
-    client_key: bytes | None
-    client_certificate: bytes | None
+    protocol: str | None = None
+    endpoint: Endpoint | None = None
+    insecure: bool | None = None
+    headers: dict[str, str] | None = None
+    timeout: float | None = None
+    gzip: bool | None = None
+    tls: TlsFiles = NO_FILES
+    max_bytes: int = MAX_EXPORT_BYTES
 
     @classmethod
     def checked(
         cls,
         *,
-        endpoint: str | None,
-        insecure: bool | None,
-        headers: Mapping[str, str] | None,
-        timeout: float | None,
-        compression: str | None,
-        certificate: str | os.PathLike[str] | None,
-        client_key: str | os.PathLike[str] | None,
-        client_certificate: str | os.PathLike[str] | None,
+        protocol: str | None = None,
+        endpoint: str | None = None,
+        insecure: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        compression: str | None = None,
+        certificate: str | os.PathLike[str] | None = None,
+        client_key: str | os.PathLike[str] | None = None,
+        client_certificate: str | os.PathLike[str] | None = None,
+        max_export_bytes: int = MAX_EXPORT_BYTES,
     ) -> CollectorArguments:
         """Raises ValueError or TypeError with the name of the argument that is wrong."""
-
-        def optional(
-            name: str, parse: Callable[[Any], T], value: Any, types: type | tuple[type, ...] = str
-        ) -> T | None:
-            return None if value is None else argument(name, parse, value, types)
-
-        files = (str, os.PathLike)
-        where = optional("endpoint", parse_endpoint, endpoint)
-        plaintext = optional("insecure", bool, insecure, bool)
+        where = _optional("endpoint", parse_endpoint, endpoint)
+        plaintext = _optional("insecure", bool, insecure, bool)
         if where and None not in (where.plaintext, plaintext) and where.plaintext != plaintext:
             raise ValueError(f"insecure={plaintext} contradicts endpoint: 'http://' is plain text, 'https://' is TLS")
-        if (client_key is None) != (client_certificate is None):
-            raise ValueError("client_key and client_certificate must be given together")
-        authority = optional("certificate", certificates, certificate, files)
-        chain = optional("client_certificate", certificates, client_certificate, files)
-        key = optional("client_key", partial(private_key, chain=chain), client_key, files)
         given = cls(
+            protocol=_optional("protocol", lambda text: one_of(text, _PROTOCOLS), protocol),
             endpoint=where,
             insecure=plaintext,
-            headers=optional("headers", _headers, headers, Mapping),
-            timeout=optional("timeout", positive, timeout, (int, float)),
-            gzip=optional("compression", lambda text: one_of(text, _COMPRESSIONS), compression),
-            certificate=authority and authority.content,
-            client_key=key and key.content,
-            client_certificate=chain and chain.content,
+            headers=_optional("headers", _headers, headers, Mapping),
+            timeout=_optional("timeout", positive, timeout, (int, float)),
+            gzip=_optional("compression", lambda text: one_of(text, _COMPRESSIONS), compression),
+            tls=_tls_files(certificate, client_key, client_certificate),
+            max_bytes=argument("max_export_bytes", lambda number: whole_number(number, 1), max_export_bytes, int),
         )
         if plaintext or (where and where.plaintext):
             given.refuse_tls_files("insecure=True" if plaintext else "the endpoint, 'http://',")
         return given
 
-    def refuse_tls_files(self, who: str) -> None:
-        """Raise ValueError if a file for TLS was given. `who` says plain text."""
+    def refuse_tls_files(self, reason: str) -> None:
+        """Raise ValueError if a file for TLS was given. `reason` is what says plain text."""
         for name in ("certificate", "client_key"):
-            if getattr(self, name):
+            if getattr(self.tls, name):
                 raise ValueError(
-                    f"{name} is for TLS, and {who} says plain text: write endpoint='https://...' or insecure=False, "
-                    f"or leave {name} out"
+                    f"{name} is for TLS, and {reason} says plain text: write endpoint='https://...' or "
+                    f"insecure=False, or leave {name} out"
                 )
+
+
+def _optional(name: str, parse: Callable[[Any], T], value: Any, types: type | tuple[type, ...] = str) -> T | None:
+    return None if value is None else argument(name, parse, value, types)
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:
@@ -98,97 +124,171 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
     return dict(header(name, value) for name, value in given.items())
 
 
-def collector(signal: str, given: CollectorArguments, environment: Environment) -> Collector:
-    """Where the `OTLP` exporter of one signal (`TRACES`, `METRICS`) sends to."""
-    environment.read(otlp_names(signal, "PROTOCOL"), lambda text: one_of(text, {"grpc": "grpc"}), "grpc")
-    where = given.endpoint or environment.read(
-        otlp_names(signal, "ENDPOINT"),
-        parse_endpoint,
-        Endpoint("localhost", "4317", plaintext=True),
-        lambda used: repr(str(used)),
-    )
-    if where.path:
-        name = "endpoint" if given.endpoint else _name_of(environment, otlp_names(signal, "ENDPOINT"))
-        environment.note(name, f"has a path, {where.path!r}: OTLP over gRPC has none, so it is not used")
-    plaintext = _plaintext(signal, given, environment, where)
-    gzip = given.gzip
-    if gzip is None:
-        gzip = environment.read(
-            otlp_names(signal, "COMPRESSION"),
-            lambda text: one_of(text, _COMPRESSIONS),
-            False,
-            lambda used: "'gzip'" if used else "'none'",
-        )
-    certificate, client_key, client_certificate = _certificates(signal, given, environment)
+def _tls_files(certificate: Any, client_key: Any, client_certificate: Any) -> TlsFiles:
+    if (client_key is None) != (client_certificate is None):
+        raise ValueError("client_key and client_certificate must be given together")
+    files = (str, os.PathLike)
+    authorities = _optional("certificate", certificates, certificate, files)
+    chain = _optional("client_certificate", certificates, client_certificate, files)
+    key = _optional("client_key", partial(private_key, chain=chain), client_key, files)
+    return TlsFiles(authorities, key, chain)
+
+
+def collector(
+    signal: Signal, given: CollectorArguments, environment: Environment, protocol: str | None = None
+) -> Collector:
+    """Where the OTLP exporter of one signal sends to. `protocol` is that of the exporter's name, if it has one."""
+    names = variables_of(signal)
+    protocol = protocol or given.protocol or _protocol(names, environment)
+    where, own = _endpoint(names, given, environment, protocol)
+    plaintext = _plaintext(names, given, environment, where)
+    tls = _read_tls_files(names, given.tls, environment)
+    if protocol == HTTP:
+        path = where.path if own else where.path_for(signal, exchange=given.endpoint is not None)
+        reached = _over_http(names, environment, where.url(plaintext, path), where.query, None if plaintext else tls)
+    else:
+        reached = _over_grpc(names, given, environment, where, plaintext, tls)
     return Collector(
-        target=where.target(plaintext),
         plaintext=plaintext,
-        headers=tuple(_collector_headers(signal, given, environment, where).items()),
-        timeout=given.timeout or timeout_seconds(environment, signal, 10.0),
-        gzip=gzip,
-        certificate=certificate,
-        client_key=client_key,
-        client_certificate=client_certificate,
-        credentials=None if plaintext or given.certificate else _credentials(signal, environment),
-        retryable=environment.read(
+        headers=_collector_headers(names, given, environment, where),
+        timeout=given.timeout or timeout_seconds(environment, names.timeout, 10.0),
+        gzip=_gzip(names, given, environment),
+        max_bytes=given.max_bytes,
+        protocol=protocol,
+        **reached,
+    )
+
+
+def _protocol(names: OtlpVariables, environment: Environment) -> str:
+    def parse(text: str) -> str:
+        return _JSON if text.lower() == _JSON else one_of(text, _PROTOCOLS)
+
+    used = environment.read(names.protocol, parse, GRPC)
+    if used != _JSON:
+        return used
+    name = _set_name(environment, names.protocol)
+    environment.note(name, f"must be {alternatives(_PROTOCOLS)}, not {_JSON!r}; {HTTP!r} is used instead")
+    return HTTP
+
+
+def _endpoint(
+    names: OtlpVariables, given: CollectorArguments, environment: Environment, protocol: str
+) -> tuple[Endpoint, bool]:
+    """The endpoint, and whether it is meant for this signal alone."""
+    if given.endpoint is not None:
+        if protocol == HTTP and given.endpoint.grpc_only:
+            raise ValueError(f"endpoint must be like 'http://collector:4318' for OTLP over HTTP, not {given.endpoint}")
+        return given.endpoint, False
+    parse = http_endpoint if protocol == HTTP else parse_endpoint
+    where, text = environment.read(
+        names.endpoint,
+        lambda text: (parse(text), text),
+        (_DEFAULTS[protocol], ""),
+        lambda used: repr(str(used[0])),
+    )
+    return where, bool(text) and text == environment.text(names.endpoint[0])
+
+
+def _over_grpc(
+    names: OtlpVariables,
+    given: CollectorArguments,
+    environment: Environment,
+    where: Endpoint,
+    plaintext: bool,
+    tls: TlsFiles,
+) -> dict[str, Any]:
+    if path := where.path.rstrip("/"):
+        name = "endpoint" if given.endpoint else _set_name(environment, names.endpoint)
+        environment.note(name, f"has a path, {path!r}: OTLP over gRPC has none, so it is not used")
+    certificate, client_key, client_certificate = (pem and pem.content for pem in tls)
+    return {
+        "target": where.target(plaintext),
+        "certificate": certificate,
+        "client_key": client_key,
+        "client_certificate": client_certificate,
+        "credentials": None if plaintext or given.tls.certificate else _grpc_credentials(names, environment),
+        "retryable": environment.read(
             "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES", _status_codes, RETRYABLE, lambda _: "OTLP's list"
         ),
-    )
+    }
 
 
-def _plaintext(signal: str, given: CollectorArguments, environment: Environment, where: Endpoint) -> bool:
+def _over_http(
+    names: OtlpVariables, environment: Environment, url: str, query: str, tls: TlsFiles | None
+) -> dict[str, Any]:
+    if used := next(filter(environment.text, names.http_credentials), None):
+        environment.note(used, "is not read: there is no session of requests here; use certificates or headers")
+    return {
+        "target": url,
+        "query": query,
+        "tls": tls and client_context(*tls),
+        "proxy": proxy_for(url, environment),
+    }
+
+
+def _plaintext(names: OtlpVariables, given: CollectorArguments, environment: Environment, where: Endpoint) -> bool:
     if given.insecure is not None:
         return given.insecure
-    option, plaintext = "ENDPOINT", where.plaintext
+    option, plaintext = names.endpoint, where.plaintext
     if plaintext is None:
-        option = "INSECURE"
-        plaintext = environment.read(otlp_names(signal, option), boolean, where.local, str)
+        option = names.insecure
+        plaintext = environment.read(option, boolean, where.local, str)
     if plaintext:
-        given.refuse_tls_files(next(filter(environment.text, otlp_names(signal, option)), "the default"))
+        given.refuse_tls_files(next(filter(environment.text, option), "the default"))
     return plaintext
 
 
-def _name_of(environment: Environment, names: tuple[str, ...]) -> str:
+def _gzip(names: OtlpVariables, given: CollectorArguments, environment: Environment) -> bool:
+    if given.gzip is not None:
+        return given.gzip
+    return environment.read(
+        names.compression,
+        lambda text: one_of(text, _COMPRESSIONS),
+        False,
+        lambda used: "'gzip'" if used else "'none'",
+    )
+
+
+def _set_name(environment: Environment, names: Names) -> str:
     return next(name for name in names if environment.text(name))
 
 
 def _collector_headers(
-    signal: str, given: CollectorArguments, environment: Environment, where: Endpoint
-) -> dict[str, str | bytes]:
+    names: OtlpVariables, given: CollectorArguments, environment: Environment, where: Endpoint
+) -> tuple[tuple[str, str | bytes], ...]:
     found = given.headers
-    names = otlp_names(signal, "HEADERS")
     if found is None:
-        found, wrong = headers(environment.text(*names) or "")
+        found, wrong = headers(environment.text(*names.headers) or "")
         if wrong:
-            environment.note(_name_of(environment, names), f"is used without what is wrong in it: {'; '.join(wrong)}")
+            name = _set_name(environment, names.headers)
+            environment.note(name, f"is used without what is wrong in it: {'; '.join(wrong)}")
     if where.authorization:
         found = {"authorization": where.authorization, **found}
-    return {name: value.encode() if name.endswith("-bin") else value for name, value in found.items()}
+    return tuple((name, value.encode() if name.endswith("-bin") else value) for name, value in found.items())
 
 
-def _certificates(
-    signal: str, given: CollectorArguments, environment: Environment
-) -> tuple[bytes | None, bytes | None, bytes | None]:
-    def file(option: str, parse: Callable[[str], Pem], instead: str) -> Pem | None:
-        return environment.read(otlp_names(signal, option), parse, None, lambda used: "it" if used else instead)
+def _read_tls_files(names: OtlpVariables, given: TlsFiles, environment: Environment) -> TlsFiles:
+    """The files of the arguments, and of the variables where an argument was left out."""
 
-    authority = None
-    if not given.certificate:
-        authority = file("CERTIFICATE", certificates, "the list of authorities that gRPC brings along")
-    certificate = authority.content if authority else given.certificate
+    def file(variables: Names, parse: Callable[[str], Pem], instead: str) -> Pem | None:
+        return environment.read(variables, parse, None, lambda used: "it" if used else instead)
+
+    authorities = given.certificate or file(
+        names.certificate, certificates, "the list of authorities of this system or of gRPC"
+    )
     if given.client_key:
-        return certificate, given.client_key, given.client_certificate
-    chain = file("CLIENT_CERTIFICATE", certificates, "no client certificate")
-    key = file("CLIENT_KEY", partial(private_key, chain=chain), "no client certificate")
+        return TlsFiles(authorities, given.client_key, given.client_certificate)
+    chain = file(names.client_certificate, certificates, "no client certificate")
+    key = file(names.client_key, partial(private_key, chain=chain), "no client certificate")
     if key and chain:
-        return certificate, key.content, chain.content
-    missing = otlp_names(signal, "CLIENT_KEY" if key is None else "CLIENT_CERTIFICATE")
+        return TlsFiles(authorities, key, chain)
+    missing = names.client_key if key is None else names.client_certificate
     if (key or chain) and not environment.text(*missing):
         environment.note(missing[1], "must be set together with its other half; no client certificate is used")
-    return certificate, None, None
+    return TlsFiles(authorities)
 
 
-def _credentials(signal: str, environment: Environment) -> Any:
+def _grpc_credentials(names: OtlpVariables, environment: Environment) -> Any:
     def load(text: str) -> Any:
         try:
             credentials = plugin("opentelemetry_otlp_credential_provider", text)()
@@ -198,9 +298,7 @@ def _credentials(signal: str, environment: Environment) -> Any:
             raise ValueError(f"must be an installed entry point that makes grpc.ChannelCredentials, not {text!r}")
         return credentials
 
-    prefix = "OTEL_PYTHON_EXPORTER_OTLP_GRPC_"
-    names = (f"{prefix}{signal}_CREDENTIAL_PROVIDER", f"{prefix}CREDENTIAL_PROVIDER")
-    return environment.read(names, load, None, lambda _: "the certificate")
+    return environment.read(names.grpc_credentials, load, None, lambda _: "the certificate")
 
 
 def _status_codes(text: str) -> frozenset[Any]:

@@ -1,16 +1,18 @@
 """What a sender must know of a collector: where it listens, what it wants to be sent, and how to connect to it.
 
-Built by `asgi_trace._configuration` from arguments and variables. Opens no connection before `channel()` is called.
+Built by `asgi_trace._configuration` from arguments and variables. Opens no connection.
 """
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
-from .._version import VERSION
+GRPC, HTTP = "grpc", "http/protobuf"
+"""The protocols of OTLP."""
 
 RETRYABLE = frozenset(
     (
@@ -22,18 +24,28 @@ RETRYABLE = frozenset(
         grpc.StatusCode.DATA_LOSS,
     )
 )
-"""The status codes after which OTLP allows another attempt."""
+"""The gRPC status codes after which OTLP allows another attempt."""
 
 
 @dataclass(frozen=True)
 class Collector:
-    """How to reach a collector. Certificates are PEM, `timeout` is seconds for one batch with all its retries."""
+    """How to reach a collector with one signal.
+
+    `target` is a target of gRPC or an HTTP URL without its query, and is printed; nothing secret stands in it.
+    `timeout` is seconds for one request with all its retries. The fields behind `protocol` count for that protocol
+    only.
+    """
 
     target: str
     plaintext: bool
     headers: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
     timeout: float = 10.0
     gzip: bool = False
+    max_bytes: int = 4_000_000
+    """The largest request, before compression."""
+    protocol: str = GRPC
+
+    # gRPC
     certificate: bytes | None = None
     client_key: bytes | None = field(default=None, repr=False)
     client_certificate: bytes | None = None
@@ -41,13 +53,10 @@ class Collector:
     """`grpc.ChannelCredentials` that replace the certificates."""
     retryable: frozenset[Any] = RETRYABLE
 
-    def channel(self) -> Any:
-        """A new gRPC channel to it."""
-        options = (("grpc.primary_user_agent", f"asgi-trace/{VERSION}"), ("grpc.use_local_subchannel_pool", 1))
-        compression = grpc.Compression.Gzip if self.gzip else grpc.Compression.NoCompression
-        if self.plaintext:
-            return grpc.insecure_channel(self.target, options, compression)
-        credentials = self.credentials or grpc.ssl_channel_credentials(
-            self.certificate, self.client_key, self.client_certificate
-        )
-        return grpc.secure_channel(self.target, credentials, options, compression)
+    # HTTP
+    query: str = field(default="", repr=False)
+    """What follows the `?` of the URL."""
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    """None for plain text, or for the authorities of this system."""
+    proxy: str | None = field(default=None, repr=False)
+    """The URL of the proxy to go through."""

@@ -12,25 +12,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
-from .._configuration.environment import Environment, otlp_names
+from .._configuration.environment import Environment
 from .._configuration.otlp_settings import CollectorArguments, collector
+from .._configuration.otlp_variables import variables_of
+from .._export.answer import Verdict
 from .._export.collector import Collector
-from .._export.exporter import Sender
+from .._export.delivery import Delivery
+from .._export.signals import TRACES as SPANS
 from ..viewer.receive.signals import TRACES, Signal
 from ..viewer.text import plural
 
-_NO_ARGUMENTS = CollectorArguments(
-    endpoint=None,
-    insecure=None,
-    headers=None,
-    timeout=None,
-    gzip=None,
-    certificate=None,
-    client_key=None,
-    client_certificate=None,
-)
 _WAITING = 1_000
 _LAST_CHANCE = 3.0
 
@@ -43,12 +34,7 @@ class Forwarder:
         self.problems = problems
         self.sent = 0
         self.lost = 0
-        self._sender = Sender(
-            collector,
-            method="/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-            things="spans",
-            response=ExportTraceServiceResponse,
-        )
+        self._delivery = Delivery(collector, SPANS)
         self._queue: queue.Queue[tuple[bytes, int] | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._run, name="asgi-trace-forward", daemon=True)
         self._thread.start()
@@ -57,9 +43,9 @@ class Forwarder:
     def from_environment(cls, environ: Mapping[str, str]) -> Forwarder | None:
         """The forwarder that the caller's variables ask for; None when they name no endpoint."""
         environment = Environment(environ)
-        if environment.text(*otlp_names("TRACES", "ENDPOINT")) is None:
+        if environment.text(*variables_of(SPANS).endpoint) is None:
             return None
-        found = collector("TRACES", _NO_ARGUMENTS, environment)
+        found = collector(SPANS, CollectorArguments(), environment)
         return cls(found, tuple(environment.problems.values()))
 
     def add(self, signal: Signal, request: Any) -> None:
@@ -77,7 +63,7 @@ class Forwarder:
         with suppress(queue.Full):
             self._queue.put_nowait(None)
         self._thread.join(_LAST_CHANCE)
-        self._sender.close()
+        self._delivery.close()
         self._thread.join(1.0)
 
     def report(self) -> str:
@@ -89,7 +75,7 @@ class Forwarder:
     def _run(self) -> None:
         while (waiting := self._queue.get()) is not None:
             payload, count = waiting
-            if self._sender.send(payload, count):
+            if self._delivery.deliver(payload, count).verdict is Verdict.DELIVERED:
                 self.sent += count
             else:
                 self.lost += count

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from asgi_trace._export.collector import Collector
-from asgi_trace._export.exporter import OTLPMetricExporter, OTLPSpanExporter
+from asgi_trace._export.exporters import OTLPMetricExporter, OTLPSpanExporter
 from asgi_trace._guard import logger
 from asgi_trace.testing import capture_spans
 
@@ -78,7 +78,7 @@ def test_a_final_answer_is_not(code: grpc.StatusCode, caplog: pytest.LogCaptureF
         sending = exporter(receiver)
         assert sending.export(spans("a", "b")) is FAILURE
         assert receiver.batches == 1
-        assert sending.sender.lost == 2
+        assert sending.delivery.lost == 2
     (record,) = caplog.records
     assert record.getMessage().startswith(f"2 spans did not reach {receiver.target}: {code.name}, refused for the test")
 
@@ -107,8 +107,8 @@ def test_rejected_spans_are_said(caplog: pytest.LogCaptureFixture) -> None:
     with Receiver() as receiver:
         receiver.rejects = 1
         sending = exporter(receiver)
-        assert sending.export(spans("a", "b")) is SUCCESS
-    assert sending.sender.lost == 1
+        assert sending.ship(spans("a", "b")) == 1
+    assert sending.delivery.lost == 1
     assert caplog.messages[0].startswith(f"{receiver.target} rejected 1 spans: too old")
 
 
@@ -116,23 +116,22 @@ def test_a_span_that_cannot_be_encoded_goes_alone() -> None:
     """Text that is no UTF-8 costs its own span and not the batch."""
     with Receiver() as receiver:
         sending = exporter(receiver)
-        assert sending.export(spans("good", "b\ud800d", "better")) is SUCCESS
+        assert sending.ship(spans("good", "b\ud800d", "better")) == 1
         assert [span.name for span in receiver.spans] == ["good", "better"]
-        assert sending.sender.lost == 1
 
 
 def test_whoever_waits_gets_no_second_attempt(caplog: pytest.LogCaptureFixture) -> None:
     """In a hurry, a collector that has never answered is asked once; one that has answered is asked again."""
     with closed_port() as port, caplog.at_level(logging.DEBUG, "asgi_trace"):
         sending = exporter(port)
-        sending.sender.hurry()
+        sending.delivery.hurry()
         assert sending.export(spans()) is FAILURE
     assert [record.levelname for record in caplog.records] == ["ERROR"]  # and no word of another attempt
     with Receiver() as receiver:
         sending = exporter(receiver)
         assert sending.export(spans()) is SUCCESS
         receiver.refuse(grpc.StatusCode.UNAVAILABLE)
-        sending.sender.hurry()
+        sending.delivery.hurry()
         assert sending.export(spans()) is SUCCESS
         assert receiver.batches == 3
 
@@ -146,7 +145,7 @@ def test_a_hurry_ends_the_pause_between_attempts(caplog: pytest.LogCaptureFixtur
         thread = threading.Thread(target=lambda: outcome.append(sending.export(spans())))
         thread.start()
         eventually(lambda: pauses(caplog) == [300.0], "the pause")
-        sending.sender.hurry()
+        sending.delivery.hurry()
         thread.join(30)
         assert outcome == [SUCCESS]
 
@@ -155,7 +154,7 @@ def test_a_hurry_just_before_the_pause_leaves_it_out(monkeypatch: pytest.MonkeyP
     """A hurry that comes after the next attempt was decided upon, and before the pause begins, is not lost."""
     with Receiver(refuse=(grpc.StatusCode.UNAVAILABLE,), retry_after=300.0) as receiver:
         sending = exporter(receiver, timeout=600.0)
-        monkeypatch.setattr(logger, "debug", lambda *values: sending.sender.hurry())
+        monkeypatch.setattr(logger, "debug", lambda *values: sending.delivery.hurry())
         thread = threading.Thread(target=sending.export, args=(spans(),), daemon=True)
         thread.start()
         thread.join(30)
@@ -182,7 +181,7 @@ def test_shutdown_cuts_off_what_is_under_way(
         thread.join(30)
         assert not thread.is_alive()
         assert sending.export(spans()) is FAILURE
-    assert sending.sender.lost == 2
+    assert sending.delivery.lost == 2
     assert [record.levelname for record in caplog.records if record.levelno > logging.DEBUG] == ["ERROR"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import subprocess
 import sys
 import time
@@ -26,13 +25,11 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from asgi_trace import _sdk as sdk
-from asgi_trace._configuration.environment import Environment
-from asgi_trace._configuration.otlp_settings import CollectorArguments
-from asgi_trace._configuration.providers import build
 from asgi_trace._sdk import encoder_check, sampler_thresholds, span_check
 from asgi_trace._sdk import tracer as drop_in
 from asgi_trace._sdk.encoder import official_bytes
 
+from ..support.configuration import built
 from ..support.otlp_receiver import Receiver
 from ..support.sdk import Stage, heard
 
@@ -407,15 +404,7 @@ def test_what_configure_builds(strange: bool, monkeypatch: Patch) -> None:
         another_field(monkeypatch)
         monkeypatch.setattr(encoder_check, "official_bytes", lambda spans: official_bytes(spans) + b"\x78\x00")
     with Receiver() as receiver:
-        settings: dict[str, Any] = dict.fromkeys(inspect.signature(CollectorArguments.checked).parameters)
-        tracing = build(
-            Environment({}),
-            resource_attributes={"service.name": "built"},
-            sampler=ParentBased(ALWAYS_ON),
-            exporters=["otlp"],
-            collector_arguments=CollectorArguments.checked(**{**settings, "endpoint": receiver.endpoint}),
-            batching={},
-        )
+        tracing = built(exporter="otlp", endpoint=receiver.endpoint, service_name="built")
         with tracing:
             tracer = tracing.tracer_provider.get_tracer("test")
             assert type(tracing.tracer_provider) is sdk.TracerProvider

@@ -355,15 +355,15 @@ def test_a_fork_during_a_flush(busy: str) -> None:
 def test_a_fork_during_a_flush_leaves_all_the_time() -> None:
     """What the parent has waited already does not shorten the stop of a child that is forked off meanwhile."""
     script = """
-    from asgi_trace._configuration.shutdown import Patience
+    from asgi_trace._configuration.stop_budget import StopBudget
     from asgi_trace._otel.stop import STOP_SECONDS
-    patience = Patience()
-    patience.begin()
+    budget = StopBudget()
+    budget.flush_begins()
     time.sleep(0.01)
-    assert patience.left() < STOP_SECONDS
+    assert budget.left() < STOP_SECONDS
     pid = os.fork()
     if not pid:
-        os._exit(patience.left() != STOP_SECONDS)
+        os._exit(budget.left() != STOP_SECONDS)
     print(os.waitpid(pid, 0)[1])
     """
     assert check(PROGRAM + script, PYTHONWARNINGS="ignore") == "0\n"

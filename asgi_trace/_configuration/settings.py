@@ -1,0 +1,91 @@
+"""All settings of one `configure()`: from its arguments and the environment to what the providers are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.sampling import Sampler
+
+from .._export.queue import Batching
+from . import sdk_settings
+from .environment import Environment, argument, type_names
+from .otlp_settings import CollectorArguments
+from .resource import resource_attributes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the providers are built from. `readers` is None where metrics are off."""
+
+    resource_attributes: Mapping[str, Any]
+    sampler: Sampler
+    exporters: Sequence[str | SpanExporter]
+    collector: CollectorArguments
+    batching: Batching
+    span_processors: Sequence[SpanProcessor]
+    readers: Sequence[str | MetricReader] | None
+
+
+_COLLECTOR = (
+    "protocol",
+    "endpoint",
+    "insecure",
+    "headers",
+    "timeout",
+    "compression",
+    "certificate",
+    "client_key",
+    "client_certificate",
+    "max_export_bytes",
+)
+
+
+def settings_from(environment: Environment, arguments: Mapping[str, Any]) -> Settings:
+    """Check the arguments of `configure()`, and read the variables of those that were left out or are None.
+
+    Raises ValueError or TypeError with the name of the argument that is wrong.
+    """
+    given = arguments.get
+    return Settings(
+        resource_attributes=resource_attributes(given("service_name"), given("resource_attributes"), environment),
+        sampler=sdk_settings.sampler(given("sampler"), environment),
+        exporters=_exporters("exporter", given("exporter"), SpanExporter, environment, "OTEL_TRACES_EXPORTER"),
+        collector=CollectorArguments.checked(
+            **{name: arguments[name] for name in _COLLECTOR if arguments.get(name) is not None}
+        ),
+        batching=sdk_settings.batching(
+            given("schedule_delay_millis"), given("max_queue_size"), given("max_export_batch_size"), environment
+        ),
+        span_processors=_all_are(SpanProcessor, "span_processors", given("span_processors", ())),
+        readers=_readers(given("metrics", False), environment),
+    )
+
+
+def _readers(
+    metrics: bool | str | MetricReader | Sequence[str | MetricReader], environment: Environment
+) -> Sequence[str | MetricReader] | None:
+    if metrics is False:
+        return None
+    chosen = None if metrics is True else metrics
+    return _exporters("metrics", chosen, MetricReader, environment, "OTEL_METRICS_EXPORTER")
+
+
+def _exporters(name: str, value: Any, kind: type, environment: Environment, variable: str) -> list[Any]:
+    """Names, and objects of one kind: those of an argument, or the names of its variable."""
+    if value is None:
+        return list(sdk_settings.exporters_from(environment, variable))
+    items: list[Any] = []
+    for item in [value] if isinstance(value, (str, kind)) else list(_all_are((str, kind), name, value)):
+        items += argument(name, sdk_settings.exporters, item) if isinstance(item, str) else [item]
+    return items
+
+
+def _all_are(kinds: type | tuple[type, ...], name: str, values: Any) -> Sequence[Any]:
+    if not isinstance(values, Sequence) or not all(isinstance(value, kinds) for value in values):
+        raise TypeError(f"{name} must be a list of {type_names(kinds)}, not {values!r}")
+    return values

@@ -1,0 +1,94 @@
+"""What `configure()` returns: flushes and stops whatever it has set up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+from opentelemetry import metrics as metrics_api
+from opentelemetry import trace as trace_api
+
+from .._export.pipeline import Pipeline
+from .._export.signals import SIGNALS
+from .._otel.stop import STOP_SECONDS
+from .prepared_thread import PreparedThread
+from .stop_budget import StopBudget
+from .within import within
+
+
+class Tracing:
+    """What `configure()` has set up. Flushes it and shuts it down; as a context manager, at the end of the block.
+
+    `tracer_provider` is a no-op one when `OTEL_SDK_DISABLED` is true; `meter_provider` is None without metrics.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: trace_api.TracerProvider,
+        meter_provider: metrics_api.MeterProvider | None = None,
+        *,
+        providers: Sequence[Any] = (),
+        pipelines: Sequence[Pipeline] = (),
+        budget: StopBudget | None = None,
+    ) -> None:
+        self.tracer_provider = tracer_provider
+        self.meter_provider = meter_provider
+        self._providers = providers
+        self._pipelines = pipelines
+        self._budget = budget or StopBudget()
+        self._threads = [PreparedThread("asgi-trace-stop", provider.shutdown) for provider in providers]
+
+    @property
+    def enabled(self) -> bool:
+        """False when `OTEL_SDK_DISABLED` is true."""
+        return bool(self._threads)
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """How many "spans", "logs" and "data points" never arrived, over all exporters.
+
+        Rejected by a collector, dropped at a full queue, not to be encoded, too large, or given up after an outage or
+        at the stop. Every exporter counts for itself. What readers and processors of your own lose is not known here.
+        """
+        counts = dict.fromkeys([signal.things for signal in SIGNALS], 0)
+        for pipeline in self._pipelines:
+            counts[pipeline.losses.things] += pipeline.losses.count
+        return MappingProxyType(counts)
+
+    def force_flush(self, timeout_millis: float = STOP_SECONDS * 1000) -> bool:
+        """Send what is queued. False after `timeout_millis` at the latest.
+
+        True when everything that was recorded before has arrived, and nothing was lost since the last call.
+        """
+        calls = [partial(provider.force_flush, int(timeout_millis)) for provider in self._providers]
+        return within(timeout_millis / 1000, *calls)
+
+    def shutdown(self, timeout_millis: float = STOP_SECONDS * 1000) -> None:
+        """Send what is queued and stop for good, after `timeout_millis` at the latest. Again is harmless.
+
+        Happens by itself at the interpreter's exit. All calls together wait 4 seconds at most, and a flush that has
+        just failed shortens that. A call waits for one that is under way.
+        """
+        self._budget.begin_stop()
+        deadline = time.monotonic() + min(timeout_millis / 1000, self._budget.left())
+        for thread in self._threads:
+            thread.go()
+        ended = [thread.wait(deadline - time.monotonic()) for thread in self._threads]
+        for pipeline in self._pipelines:
+            pipeline.close()
+        if not all(ended):
+            for thread in self._threads:  # what was cut off ends at once
+                thread.wait(0.1)
+            for pipeline in self._pipelines:
+                pipeline.give_up()
+
+    def __enter__(self) -> Tracing:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
