@@ -11,6 +11,7 @@ import gzip
 import os
 import socket
 import ssl
+import warnings
 from contextlib import suppress
 from threading import Timer
 from typing import Any
@@ -139,15 +140,23 @@ def _manager(collector: Collector) -> Any:
     if collector.proxy is None:
         return urllib3.PoolManager(**settings)
     if collector.proxy.lower().startswith("socks"):
-        from urllib3.contrib.socks import SOCKSProxyManager  # needs PySocks
-
-        return SOCKSProxyManager(collector.proxy, **settings)
+        return _socks_manager(collector.proxy, settings)
     credentials = parse_url(collector.proxy).auth
     return urllib3.ProxyManager(
         collector.proxy,
         proxy_headers=make_headers(proxy_basic_auth=credentials) if credentials else None,
         **settings,
     )
+
+
+def _socks_manager(proxy: str, settings: dict[str, Any]) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # urllib3 warns of what is said here
+            from urllib3.contrib.socks import SOCKSProxyManager
+    except ImportError as exc:
+        raise ImportError("a SOCKS proxy needs PySocks: pip install 'urllib3[socks]'") from exc
+    return SOCKSProxyManager(proxy, **settings)
 
 
 def _failure(exc: Exception, instead: str) -> Answer:
