@@ -13,7 +13,9 @@ try:
 except ImportError as exc:
     raise ImportError("asgi_trace.httpx needs httpx: pip install 'asgi-trace[httpx]'") from exc
 
-from ._client.transport import AsyncBody, AsyncTraced, Body, SyncTraced
+from ._client.body import AsyncBody, Body
+from ._client.config import Library
+from ._client.transport import AsyncTracedTransport, SyncTracedTransport
 
 __all__ = ["AsyncTraceTransport", "TraceTransport"]
 
@@ -26,21 +28,27 @@ class _AsyncBody(AsyncBody, httpx.AsyncByteStream):
     """The client insists on its own class."""
 
 
-class TraceTransport(SyncTraced[httpx.BaseTransport, httpx.Request, httpx.Response], httpx.BaseTransport):
+class TraceTransport(SyncTracedTransport[httpx.BaseTransport, httpx.Request, httpx.Response], httpx.BaseTransport):
     """Traces what a `Client` sends: `httpx.Client(transport=TraceTransport())`."""
 
-    _network = httpx.HTTPTransport
-    _stream_type = httpx.SyncByteStream
-    _memory_type = httpx.ByteStream
-    _body_type = _Body
+    _library = Library(
+        handler="handle_request",
+        network=httpx.HTTPTransport,
+        stream=httpx.SyncByteStream,
+        memory_stream=httpx.ByteStream,
+        body=_Body,
+    )
 
 
 class AsyncTraceTransport(
-    AsyncTraced[httpx.AsyncBaseTransport, httpx.Request, httpx.Response], httpx.AsyncBaseTransport
+    AsyncTracedTransport[httpx.AsyncBaseTransport, httpx.Request, httpx.Response], httpx.AsyncBaseTransport
 ):
     """Traces what an `AsyncClient` sends: `httpx.AsyncClient(transport=AsyncTraceTransport())`."""
 
-    _network = httpx.AsyncHTTPTransport
-    _stream_type = httpx.AsyncByteStream
-    _memory_type = httpx.ByteStream
-    _body_type = _AsyncBody
+    _library = Library(
+        handler="handle_async_request",
+        network=httpx.AsyncHTTPTransport,
+        stream=httpx.AsyncByteStream,
+        memory_stream=httpx.ByteStream,
+        body=_AsyncBody,
+    )

@@ -13,7 +13,9 @@ try:
 except ImportError as exc:
     raise ImportError("asgi_trace.httpx2 needs httpx2: pip install 'asgi-trace[httpx2]'") from exc
 
-from ._client.transport import AsyncBody, AsyncTraced, Body, SyncTraced
+from ._client.body import AsyncBody, Body
+from ._client.config import Library
+from ._client.transport import AsyncTracedTransport, SyncTracedTransport
 
 __all__ = ["AsyncTraceTransport", "TraceTransport"]
 
@@ -28,23 +30,29 @@ class _AsyncBody(AsyncBody, httpx2.AsyncByteStream):
     """The client insists on its own class."""
 
 
-class TraceTransport(SyncTraced[httpx2.BaseTransport, httpx2.Request, httpx2.Response], httpx2.BaseTransport):
+class TraceTransport(SyncTracedTransport[httpx2.BaseTransport, httpx2.Request, httpx2.Response], httpx2.BaseTransport):
     """Traces what a `Client` sends: `httpx2.Client(transport=TraceTransport())`."""
 
-    _network = httpx2.HTTPTransport
-    _stream_type = httpx2.SyncByteStream
-    _memory_type = httpx2.ByteStream
-    _body_type = _Body
+    _library = Library(
+        handler="handle_request",
+        network=httpx2.HTTPTransport,
+        stream=httpx2.SyncByteStream,
+        memory_stream=httpx2.ByteStream,
+        body=_Body,
+    )
     _no_proxy_wildcards = _WILDCARDS
 
 
 class AsyncTraceTransport(
-    AsyncTraced[httpx2.AsyncBaseTransport, httpx2.Request, httpx2.Response], httpx2.AsyncBaseTransport
+    AsyncTracedTransport[httpx2.AsyncBaseTransport, httpx2.Request, httpx2.Response], httpx2.AsyncBaseTransport
 ):
     """Traces what an `AsyncClient` sends: `httpx2.AsyncClient(transport=AsyncTraceTransport())`."""
 
-    _network = httpx2.AsyncHTTPTransport
-    _stream_type = httpx2.AsyncByteStream
-    _memory_type = httpx2.ByteStream
-    _body_type = _AsyncBody
+    _library = Library(
+        handler="handle_async_request",
+        network=httpx2.AsyncHTTPTransport,
+        stream=httpx2.AsyncByteStream,
+        memory_stream=httpx2.ByteStream,
+        body=_AsyncBody,
+    )
     _no_proxy_wildcards = _WILDCARDS

@@ -1,20 +1,24 @@
-"""One send of a client's request: its span, its body, its one end.
+"""One send of a client's request: its headers on the way, its span, its body, its one end.
 
-A call is told what happened and never does I/O. It ends when the response's body has been read or closed, when either
-half fails, or when the caller has dropped the response. Telemetry that fails is reported once and changes nothing.
+A call is told what happened and never does I/O. While the request is on its way it carries headers of ours; when the
+response's headers have arrived, or when there will be none, the request's own headers are put back. The span ends when
+the response's body has been read or closed, when either half fails, or when the caller has dropped the response.
+Telemetry that fails is reported once and changes nothing.
 """
 
 from __future__ import annotations
 
 import sys
 from asyncio import CancelledError
+from collections import deque
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode
 
+from .._otel.context import attach, restore
 from .._otel.exceptions import ERROR, description
 from .._semconv.client import client_peer, client_protocol
 from .._semconv.http import error_type, is_cancellation
@@ -27,136 +31,139 @@ from .._semconv.names import (
     PROTOCOL_VERSION,
     STATUS_CODE,
 )
-from .._types import Attributes, Headers
+from .._types import Attributes
+from .config import ClientConfig
+from .exceptions import without_secrets
+from .metrics import CallMetrics
+from .resend import HISTORY, History, copy_of
 
-if TYPE_CHECKING:
-    from .metrics import Measured
-    from .start import Outbound
+TELEMETRY_MODULES = ("opentelemetry.sdk", "opentelemetry.exporter", "asgi_trace._sdk")
+"""Where spans end, and locks may be held meanwhile. A test looks for each of them: see `_is_inside_telemetry`."""
 
-SENDS = "asgi_trace.sends"  # in a request's extensions, which redirects copy
-_TELEMETRY = ("opentelemetry.sdk", "opentelemetry.exporter", "asgi_trace._sdk")
-
-
-class Sends:
-    """What the sends of one request (redirects, auth round trips, retries) have in common.
-
-    Also what is told how a send went that nobody records.
-    """
-
-    __slots__ = ("active", "context", "count", "lines", "sender", "url")
-
-    def __init__(self, url: Any) -> None:
-        self.active = False  # is one of them on its way? Then a transport further in has nothing to add
-        self.count = 0  # of those that were traced
-        self.url = url
-        self.sender: Any = None  # whose transport sent the last one
-        self.lines: Headers | None = None  # its headers before ours were written; None when none were
-        self.context: Context | None = None  # what was written; None when what the caller had written was removed
-
-    def wrote(self, lines: Headers, context: Context | None) -> None:
-        """Remember how the last send changed the headers."""
-        self.lines = lines
-        self.context = context
-
-    def started(self, request: Any, response: Any) -> None:
-        """The response's headers have arrived."""
-        self.active = False
-
-    def failed(self, exc: BaseException, request: Any = None) -> None:
-        """There was no response."""
-        self.active = False
-
-
-IN_USE = Sends(None)
-"""Stands for a call where the request is on its way already: send another object of the same content."""
-
-
-def twin(request: Any) -> Any:
-    """Another request of the same content: its headers are its own, and it counts as one more send."""
-    same = object.__new__(type(request))
-    same.__dict__.update(request.__dict__)  # copy() leaves out body and extensions
-    same.headers = request.headers.copy()
-    extensions = request.extensions
-    sends: Sends = extensions[SENDS]
-    own = Sends(sends.url)
-    own.count = sends.count
-    own.sender, own.lines, own.context = sends.sender, sends.lines, sends.context
-    sends.count += 1
-    same.extensions = {**extensions, SENDS: own}
-    return same
+_on_the_way: dict[int, Call] = {}
+"""The call that a request object is sent by right now, by the object's id: with a dict the claim is one atomic step."""
+dropped: deque[Call] = deque()
+"""Calls of any transport whose response was collected as garbage while the SDK was at work in the same thread."""
 
 
 class Call:
-    """State of one send that a span or a meter records; the settings are its `outbound`'s."""
+    """State of one send whose headers we write; the settings are its `config`'s.
+
+    `request` is what is to be sent: the caller's own object, or a copy where that is on its way already. It is None
+    when the send is over. `span` and `metrics` stay None when nothing records the send.
+    """
 
     __slots__ = (
-        "_context",
-        "_last",
-        "_measured",
-        "_outbound",
-        "_sends",
-        "_span",
-        "_started_at",
+        "_last_read",
+        "_own_headers",
         "_token",
         "_url",
-        "ended",
+        "config",
+        "context",
+        "history",
+        "metrics",
+        "number",
+        "request",
+        "span",
+        "started_at",
     )
 
-    def __init__(
-        self,
-        outbound: Outbound,
-        sends: Sends,
-        span: Span | None,
-        measured: Measured | None,
-        context: Context,
-        started_at: int,
-        current: bool,
-    ) -> None:
-        """`current` puts `context` in place until there is a response."""
-        self.ended = False
-        self._outbound = outbound
-        self._sends: Sends | None = sends
-        self._span = span  # None when it does not record
-        self._measured = measured  # None when nobody does
-        self._context = context
-        self._started_at = started_at  # nanoseconds since the epoch, as the span's
-        self._token: Any = attach(context) if current else None
-        sends.active = True
+    context: Context
+    """What is current during the send; set when something records it."""
+    started_at: int
+    """Nanoseconds since the epoch, as the span's."""
 
-    def _leave(self) -> None:
+    def __init__(self, config: ClientConfig, request: Any) -> None:
+        self.config = config
+        self.request = request
+        self.history: History | None = None
+        self.span: Span | None = None
+        self.metrics: CallMetrics | None = None
+        self.number = -1
+        self._own_headers: Any = None
+        self._token: Any = None
+
+    def known_history(self, request: Any) -> History:
+        """What is known of earlier sends of the request, or will be of later ones."""
+        history = request.extensions.get(HISTORY) or History(request.url)
+        if self.history is None:  # no call since: another send that shares it cannot have come between
+            self.history = history
+        return self.history
+
+    def announce(self) -> None:
+        """Let later sends of the request, and other transports further in, know of this send."""
+        request, config = self.request, self.config
+        history = self.known_history(request)
+        if HISTORY not in request.extensions:
+            request.extensions = {**request.extensions, HISTORY: history}  # a new dict: httpx 0.27 shares the caller's
+        if not config.is_innermost:
+            history.senders.append(config)
+
+    def count(self, request: Any) -> None:
+        """Let this send count for the later ones of the request, once."""
+        history = self.known_history(request)
+        if self.number < 0:  # no call up to the last line: another send that shares the history cannot come between
+            self.number = history.count
+            history.count = self.number + 1
+
+    def earlier_sends(self, request: Any) -> int:
+        """How many sends of `request`, which is this call's, came before this one."""
+        if self.number >= 0:
+            return self.number
+        return request.extensions[HISTORY].count if HISTORY in request.extensions else 0
+
+    def enter(self) -> None:
+        """Make the call's context the current one until there is a response."""
+        self._token = attach(self.context)
+
+    def leave(self) -> None:
         """The request is no longer on its way: there is a response, or there will be none."""
-        sends = self._sends
-        if sends is not None:
-            self._sends = None
-            sends.active = False
-            if self._token is not None:
-                detach(self._token)
+        request, self.request = self.request, None
+        if request is None:
+            return
+        if self.metrics is not None:
+            try:
+                self.metrics.sent_all(request)
+            except Exception:
+                self.config.guard.report("measuring a request")
+        history, config = self.history, self.config
+        if history is not None and history.senders and config in history.senders:
+            history.senders.remove(config)
+        if self._own_headers is not None:
+            request.headers = self._own_headers
+        _on_the_way.pop(id(request), None)
+        if self._token is not None:
+            try:
+                restore(self._token)
+            except ValueError:  # the send went on in another context than it began in
+                self.config.guard.report("leaving the span's context")
 
-    def started(self, request: Any, response: Any) -> None:
+    def started(self, response: Any) -> None:
         """The response's headers have arrived; from here on its body is watched, unless it is in memory already."""
-        outbound, span, measured = self._outbound, self._span, self._measured
-        watched = False
+        if self.span is None and self.metrics is None:
+            self.leave()
+            return
+        is_watched = False
         try:
-            status = response.status_code
-            if span is None or measured is not None or outbound.curious or status >= 400 or response.extensions:
-                self._describe(request, response)
-            else:  # the same, where there is nothing but the status to tell
-                span.set_attribute(STATUS_CODE, status)
-            watched = not response.is_closed and not response.is_stream_consumed and self._watch(request, response)
-            if measured is not None and not watched:
-                measured.arrived(response)
+            self._describe(response)
+            is_watched = not response.is_closed and not response.is_stream_consumed and self._watch(response)
+            if self.metrics is not None and not is_watched:
+                self.metrics.arrived(response)
         except Exception:
-            outbound.guard.report("recording a response")
+            self.config.guard.report("recording a response")
         except BaseException as exc:  # the program is told to stop
             self.failed(exc)
             raise
-        self._leave()
-        if not watched:
+        self.leave()
+        if not is_watched:
             self.finished()
 
-    def _describe(self, request: Any, response: Any) -> None:
-        outbound, span, extensions = self._outbound, self._span, response.extensions
+    def _describe(self, response: Any) -> None:
         status = response.status_code
+        config, span, extensions = self.config, self.span, response.extensions
+        if not (span is None or self.metrics is not None or config.inspects_response or status >= 400 or extensions):
+            span.set_attribute(STATUS_CODE, status)  # what follows comes to the same, and costs more
+            return
         attributes: Attributes = {STATUS_CODE: status}
         if extensions:
             version = client_protocol(extensions)
@@ -164,93 +171,103 @@ class Call:
                 attributes[PROTOCOL_VERSION] = version
         if status >= 400:
             attributes[ERROR_TYPE] = str(status)
-        if self._measured is not None:
-            self._measured.labels.update(attributes)
-        if span is None:
-            return
+        if self.metrics is not None:
+            self.metrics.labels.update(attributes)
+        if span is not None:
+            self._describe_on(span, response, attributes)
+
+    def _describe_on(self, span: Span, response: Any, attributes: Attributes) -> None:
+        """Set `attributes` and those that are for spans only; call the hook."""
+        config, extensions = self.config, response.extensions
         if "network_stream" in extensions:
             peer = client_peer(extensions)
             if peer is not None:
                 attributes[PEER_ADDRESS] = peer[0]
                 if peer[1] is not None:
                     attributes[PEER_PORT] = peer[1]
-        if outbound.response_headers is not None:
-            attributes.update(outbound.response_headers.attributes(response.headers.raw))
+        if config.response_headers is not None:
+            attributes.update(config.response_headers.attributes(response.headers.raw))
         if len(attributes) > 2:
             span.set_attributes(attributes)
-        else:  # the SDK takes few of them cheaper one by one
+        else:  # the SDK takes a few of them cheaper one by one
             for key, value in attributes.items():
                 span.set_attribute(key, value)
-        if status >= 400:
+        if response.status_code >= 400:
             span.set_status(ERROR)
-        if outbound.on_response is not None:
-            self.tell("on_response", outbound.on_response, request, response)
+        if config.on_response is not None:
+            self.tell("on_response", config.on_response, self.request, response)
 
-    def _watch(self, request: Any, response: Any) -> bool:
-        outbound, stream = self._outbound, response.stream
-        if not isinstance(stream, outbound.stream_type) or isinstance(stream, outbound.memory_type):
+    def _watch(self, response: Any) -> bool:
+        library, stream = self.config.library, response.stream
+        if not isinstance(stream, library.stream) or isinstance(stream, library.memory_stream):
             return False
-        self._last = time_ns()
-        self._url = request.url
-        response.stream = outbound.body_type(stream, self)
+        self._last_read = time_ns()
+        self._url = self.request.url
+        response.stream = library.body(stream, self)
         return True
 
     def tell(self, name: str, hook: Any, *arguments: Any) -> None:
-        """Call the developer's hook, whose failure is reported."""
+        """Call the developer's hook with the span and `arguments`; its failure is reported."""
         try:
-            hook(self._span, *arguments)
-        except (Exception, CancelledError):  # the one that is no Exception, and that libraries raise by themselves
-            self._outbound.guard.report(name)
+            hook(self.span, *arguments)
+        except (Exception, CancelledError):  # the latter is no Exception, and libraries raise it by themselves
+            self.config.guard.report(name)
         except BaseException as exc:
             self.failed(exc)
             raise
 
     def read(self, size: int) -> None:
         """`size` bytes of the response's body have arrived."""
-        self._last = time_ns()
-        if self._measured is not None:
-            self._measured.received += size
+        self._last_read = time_ns()
+        if self.metrics is not None:
+            self.metrics.received += size
 
-    def failed(self, exc: BaseException, request: Any = None) -> None:
-        """There was no response to `request`, or its body ended in `exc`."""
+    def failed(self, exc: BaseException) -> None:
+        """There was no response, or its body ended in `exc`."""
         if isinstance(exc, GeneratorExit):
             self._token = None  # the coroutine may be closed from another context, which is to be left alone
-        self._leave()
-        if self.ended:
-            return
-        try:
-            if is_cancellation(exc):  # what the caller decides is no error
-                if self._span is not None:
-                    self._span.set_attribute(CANCELLED, True)
-            else:
-                self._blame(exc if request is None else self._outbound.tellable(exc, request), error_type(exc))
-        except Exception:
-            self._outbound.guard.report("recording an error")
-        self.finished()
+        sent_headers = None if self.request is None else self.request.headers
+        self.leave()
+        if not self.ended:
+            try:
+                self._blame(exc, sent_headers)
+            except Exception:
+                self.config.guard.report("recording an error")
+            self.finished()
 
-    def _blame(self, exc: BaseException, kind: str) -> None:
-        if self._measured is not None:
-            self._measured.labels[ERROR_TYPE] = kind
-        if self._span is not None:
-            self._span.set_attribute(ERROR_TYPE, kind)
-            self._span.set_status(Status(StatusCode.ERROR, description(exc)))
-            self._outbound.errors.record(self._span, self._context, exc, CLIENT_EXCEPTION, SeverityNumber.WARN)
+    @property
+    def ended(self) -> bool:
+        """Is there nothing to record any more, or was there never anything?"""
+        return self.span is None and self.metrics is None
+
+    def _blame(self, exc: BaseException, sent_headers: Any) -> None:
+        """Record why the call failed; what its caller decides is no error. The exception may quote `sent_headers`."""
+        if is_cancellation(exc):
+            if self.span is not None:
+                self.span.set_attribute(CANCELLED, True)
+            return
+        kind = error_type(exc)
+        if self.metrics is not None:
+            self.metrics.labels[ERROR_TYPE] = kind
+        if self.span is not None:
+            if sent_headers is not None:
+                exc = without_secrets(exc, sent_headers.raw, self.config.redaction)
+            self.span.set_attribute(ERROR_TYPE, kind)
+            self.span.set_status(Status(StatusCode.ERROR, description(exc)))
+            self.config.errors.record(self.span, self.context, exc, CLIENT_EXCEPTION, SeverityNumber.WARN)
 
     def finished(self, end: int = 0) -> None:
         """The body has been read or closed, or there is none: end the span, once. `end` is when; 0 means now."""
-        if self.ended:
-            return
-        self.ended = True
-        end = end or time_ns()
-        if end < self._started_at:
-            end = self._started_at
+        span, self.span = self.span, None
+        metrics, self.metrics = self.metrics, None
+        end = max(end or time_ns(), self.started_at)  # the clock may have been set back meanwhile
         try:
-            if self._span is not None:
-                self._span.end(end)
-            if self._measured is not None:
-                self._measured.finished(self._context, end - self._started_at)
+            if span is not None:
+                span.end(end)
+            if metrics is not None:
+                metrics.finished(self.context, end - self.started_at)
         except Exception:
-            self._outbound.guard.report("ending a span")
+            self.config.guard.report("ending a span")
 
     def closed(self) -> None:
         """The body is read no further: because it did not decode, or because that was enough."""
@@ -259,23 +276,63 @@ class Call:
             undecoded = _undecoded(exc, self._url)
             if undecoded is not None:
                 self.failed(undecoded)
-            elif isinstance(exc, GeneratorExit):  # httpx2 closes what is forgotten while it is being read
+            elif isinstance(exc, GeneratorExit):  # httpx2 closes what is dropped while it is being read
                 self.forgotten()
             else:
                 self.finished()
 
     def forgotten(self) -> None:
-        """Nobody will read on: end the span with the time of the last read."""
-        self.finished(self._last)
+        """Nothing will be read any more: end the span with the time of the last read."""
+        self.finished(self._last_read)
 
     def dropped(self) -> None:
         """The response has been collected as garbage, whether it was read or not."""
         # That happens at any point, also where this thread holds a lock of the SDK's: then the end has to wait.
         if not self.ended:
-            if _inside_telemetry():
-                self._outbound.dropped.append(self)
+            if _is_inside_telemetry():
+                dropped.append(self)
             else:
                 self.forgotten()
+
+
+def claim(config: ClientConfig, request: Any) -> Call | None:
+    """Take `request` for one send: what is written into the headers of the call's request is taken back at its end.
+
+    Where the request is on its way already the call has a copy of it. None when a transport of ours further out is
+    sending it: then there is nothing to do.
+    """
+    extensions = request.extensions
+    if HISTORY in extensions and extensions[HISTORY].has_other_sender(config):
+        return None
+    call = Call(config, request)
+    holder = _on_the_way.setdefault(id(request), call)
+    try:
+        own = request.headers
+        if holder is not call:
+            if holder.config is not config and not holder.config.is_innermost:
+                return None
+            if (
+                holder._own_headers is not None
+            ):  # looked at after the request's: the holder sets it before it replaces those
+                own = holder._own_headers
+            holder.count(request)
+            call.request = request = copy_of(request, holder.known_history(request))
+            call.count(request)
+            _on_the_way[id(request)] = call
+        sent = type(own)(own)  # not copy(): that decodes every header, to learn the encoding
+        call._own_headers = own
+        request.headers = sent
+    except BaseException:
+        if _on_the_way.get(id(request)) is call:
+            del _on_the_way[id(request)]
+        raise
+    return call
+
+
+def end_dropped() -> None:
+    """End the calls whose response was collected while the SDK was at work."""
+    while dropped:
+        dropped.popleft().forgotten()
 
 
 def _undecoded(exc: BaseException | None, url: Any) -> BaseException | None:
@@ -289,11 +346,11 @@ def _undecoded(exc: BaseException | None, url: Any) -> BaseException | None:
         return None
 
 
-def _inside_telemetry() -> bool:
-    """Is this thread somewhere inside of an SDK, a processor or an exporter?"""
+def _is_inside_telemetry() -> bool:
+    """Is this thread somewhere inside of an SDK, a processor or an exporter, which may hold a lock?"""
     frame = sys._getframe(1).f_back
     while frame is not None:
-        if str(frame.f_globals.get("__name__")).startswith(_TELEMETRY):
+        if str(frame.f_globals.get("__name__")).startswith(TELEMETRY_MODULES):
             return True
         frame = frame.f_back
     return False

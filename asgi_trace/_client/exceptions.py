@@ -1,4 +1,4 @@
-"""Exceptions that quote a header: what stands in their place in a span, so that no credential leaves the process.
+"""Exceptions that quote a header, without what is secret in it: no credential leaves the process with a span.
 
 A library that refuses to send a header says which, with its value. The caller gets that exception as it is.
 """
@@ -12,17 +12,17 @@ from .._options.redact import Redaction
 from .._types import Headers
 
 
-def masked(exc: BaseException, lines: Headers, redaction: Redaction) -> BaseException:
-    """`exc` itself, or if it is a `LocalProtocolError` that quotes a secret header of `lines`, one that does not."""
+def without_secrets(exc: BaseException, raw_headers: Headers, redaction: Redaction) -> BaseException:
+    """`exc` itself, or if it is a `LocalProtocolError` that quotes a secret of `raw_headers`, a copy that does not."""
     if type(exc).__name__ != "LocalProtocolError":
         return exc
-    secrets = sorted(_quotations(lines, redaction), key=lambda pair: len(pair[0]), reverse=True)
-    return _masked(exc, secrets, 8)
+    secrets = sorted(_quotations(raw_headers, redaction), key=lambda pair: len(pair[0]), reverse=True)
+    return _without(exc, secrets, 8)
 
 
-def _quotations(lines: Headers, redaction: Redaction) -> Iterator[tuple[str, str]]:
-    """What an exception would say of each secret value, and what to say instead."""
-    for name, value in lines:
+def _quotations(raw_headers: Headers, redaction: Redaction) -> Iterator[tuple[str, str]]:
+    """How an exception's text would quote each secret value, and what to write instead."""
+    for name, value in raw_headers:
         secret = value.strip()
         text = secret.decode("latin-1")
         instead = redaction.header(name.decode("latin-1"), text)
@@ -31,13 +31,14 @@ def _quotations(lines: Headers, redaction: Redaction) -> Iterator[tuple[str, str
             yield repr(secret)[2:-1], instead
 
 
-def _masked(exc: BaseException, secrets: list[tuple[str, str]], depth: int) -> BaseException:
+def _without(exc: BaseException, secrets: list[tuple[str, str]], depth: int) -> BaseException:
+    """`exc` with each secret of its text replaced, and so on for `depth` causes behind it; itself when it has none."""
     text = str(exc)
     for secret, instead in secrets:
         text = text.replace(secret, instead)
     links = [(name, getattr(exc, name)) for name in ("__cause__", "__context__")]
     instead_of = {
-        name: _masked(link, secrets, depth - 1) if depth else None for name, link in links if link is not None
+        name: _without(link, secrets, depth - 1) if depth else None for name, link in links if link is not None
     }
     if text == str(exc) and all(instead_of[name] is link for name, link in links if link is not None):
         return exc

@@ -1,4 +1,4 @@
-"""What the meters get to know of one send: its labels, and how many bytes went each way."""
+"""The metrics of one send: its labels, and how many bytes went each way."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from opentelemetry.context import Context
 from .._otel.metrics import Metrics
 from .._semconv.names import METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE
 from .._types import Attributes, AttributeValue
+from .config import Library
 
 _LABELS = (METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE)
 
 
-class Measured:
+class CallMetrics:
     """One send that a meter records: `attributes` are those of its span at the start.
 
-    `labels` grow until it ends; those it starts with are the active request's.
+    `labels` grow until it ends; those it starts with are the active request's. `sent` and `received` are bytes of the
+    bodies, counted only for the instruments that want them.
     """
 
-    __slots__ = ("_active", "_metrics", "labels", "received", "sent")
+    __slots__ = ("_active", "_metrics", "_upload", "labels", "received", "sent")
 
     def __init__(self, metrics: Metrics, attributes: Mapping[str, AttributeValue]) -> None:
         self._metrics = metrics
         self.labels: Attributes = {label: attributes[label] for label in _LABELS if label in attributes}
         self._active = self.labels.copy()
+        self._upload: Any = None
         self.sent = 0
         self.received = 0
 
-    def started(self, context: Context, request: Any, outbound: Any) -> None:
+    def started(self, context: Context, request: Any, library: Library) -> None:
         """The request is about to be sent."""
         self._metrics.started(self._active, context)
         if not self._metrics.counts_bodies:
@@ -37,11 +40,17 @@ class Measured:
         length = request.headers.get("content-length", "")
         if length.isdigit():
             self.sent = int(length)
-        elif isinstance(request.stream, outbound.stream_type) and not isinstance(request.stream, outbound.memory_type):
-            stream = request.stream
-            if isinstance(stream, outbound.body_type) and isinstance(stream._watcher, _Upload):
-                stream = stream._stream  # an earlier send put this one around it
-            request.stream = outbound.body_type(stream, _Upload(self))
+            return
+        stream = request.stream
+        if isinstance(stream, library.stream) and not isinstance(stream, library.memory_stream):
+            if isinstance(stream, library.body) and isinstance(stream._watcher, _Upload):
+                stream = stream._stream  # the same request is on its way elsewhere, and is counted there
+            request.stream = self._upload = library.body(stream, _Upload(self))
+
+    def sent_all(self, request: Any) -> None:
+        """The request is no longer on its way: its body is the caller's again."""
+        if self._upload is not None and request.stream is self._upload:
+            request.stream = self._upload._stream
 
     def arrived(self, response: Any) -> None:
         """The response came with its whole body."""
@@ -55,11 +64,11 @@ class Measured:
 
 
 class _Upload:
-    """Is told of a request's body what a `Call` is told of the response's."""
+    """Watches a request's body as a `Call` watches the response's."""
 
     __slots__ = ("_measured",)
 
-    def __init__(self, measured: Measured) -> None:
+    def __init__(self, measured: CallMetrics) -> None:
         self._measured = measured
 
     def read(self, size: int) -> None:
@@ -72,7 +81,7 @@ class _Upload:
         """The response has yet to come."""
 
     def closed(self) -> None:
-        """Nobody reads it."""
+        """The transport needs no more of it."""
 
     def dropped(self) -> None:
-        """Nobody has to be told."""
+        """The call ends with its response."""

@@ -1,17 +1,17 @@
-"""The transports and bodies that httpx and httpx2 have in common, sync and async: they await, `_outbound` decides.
+"""The transports that httpx and httpx2 have in common, sync and async: they await, `start` and `call` decide.
 
 A library's own module fills in its classes. Bytes, exceptions and the response object pass through as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from types import AsyncGeneratorType, GeneratorType
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from .call import IN_USE
+from .call import end_dropped
+from .config import ClientConfig, Library
 from .proxies import environment_proxies
-from .start import Outbound
+from .start import start
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,14 +26,10 @@ RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
 
-class Traced(Generic[TransportT, RequestT, ResponseT]):
+class TracedTransport(Generic[TransportT, RequestT, ResponseT]):
     """A transport around another one: options, and how a client gets it."""
 
-    _handler: ClassVar[str]
-    _network: ClassVar[Any]
-    _stream_type: ClassVar[type]
-    _memory_type: ClassVar[type]
-    _body_type: ClassVar[type]
+    _library: ClassVar[Library]
     _no_proxy_wildcards: ClassVar[bool] = False
 
     def __init__(
@@ -69,17 +65,15 @@ class Traced(Generic[TransportT, RequestT, ResponseT]):
 
         Raises TypeError or ValueError for a wrong argument, with what to write instead.
         """
-        if transport is not None and (isinstance(transport, type) or not hasattr(transport, self._handler)):
+        library = self._library
+        if transport is not None and (isinstance(transport, type) or not hasattr(transport, library.handler)):
             raise TypeError(
-                f"transport: {transport!r} has no {self._handler}(); "
-                f"write an instance, like {type(self).__name__}({self._network.__name__}())"
+                f"transport: {transport!r} has no {library.handler}(); "
+                f"write an instance, like {type(self).__name__}({library.network.__name__}())"
             )
-        self._outbound = Outbound(
-            stream_type=self._stream_type,
-            memory_type=self._memory_type,
-            body_type=self._body_type,
-            network=transport is None or isinstance(transport, self._network),
-            innermost=transport is None or _package(type(transport)) == _package(self._network),
+        self._config = ClientConfig(
+            library,
+            transport,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
             propagator=propagator,
@@ -92,7 +86,7 @@ class Traced(Generic[TransportT, RequestT, ResponseT]):
             exclude=exclude,
             metrics=metrics,
         )
-        self._transport: Any = self._network() if transport is None else transport
+        self._transport: Any = library.network() if transport is None else transport
 
     @classmethod
     def for_client(
@@ -116,47 +110,42 @@ class Traced(Generic[TransportT, RequestT, ResponseT]):
         `http2` and `limits`, with the client's own meanings. `options` are the transport's own and apply to all of
         them. What is traced already, and a mount that is None, stay as they are.
         """
-        network = {"verify": verify, "cert": cert, "trust_env": trust_env, "http1": http1, "http2": http2}
+        settings = {"verify": verify, "cert": cert, "trust_env": trust_env, "http1": http1, "http2": http2}
         if limits is not None:
-            network["limits"] = limits
+            settings["limits"] = limits
 
         def traced(inner: TransportT) -> TransportT:
-            return inner if isinstance(inner, Traced) else cast("TransportT", cls(inner, **options))
+            return inner if isinstance(inner, TracedTransport) else cast("TransportT", cls(inner, **options))
 
         proxies: dict[str, Any] = environment_proxies(cls._no_proxy_wildcards) if trust_env else {}
         if proxy is not None:
             proxies = {"all://": proxy}
         routes: dict[str, TransportT | None] = {
-            pattern: None if via is None else traced(cls._network(proxy=via, **network))
+            pattern: None if via is None else traced(cls._library.network(proxy=via, **settings))
             for pattern, via in proxies.items()
         }
         for pattern, mount in (mounts or {}).items():
             routes[pattern] = None if mount is None else traced(mount)
-        main = cls._network(**network) if transport is None else transport
+        main = cls._library.network(**settings) if transport is None else transport
         return {"transport": traced(main), "mounts": routes}
 
 
-class SyncTraced(Traced[TransportT, RequestT, ResponseT]):
+class SyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
     """The transport of a `Client`."""
-
-    _handler = "handle_request"
 
     def handle_request(self, request: RequestT) -> ResponseT:
         """Send `request` through the transport further in, with our context in its headers."""
-        call = self._outbound.open(request)
-        if call is IN_USE:
-            request = self._outbound.beside(request)
-            call = self._outbound.open(request)
         response: ResponseT
+        call = start(self._config, request)
         if call is None:
             response = self._transport.handle_request(request)
             return response
         try:
-            response = self._transport.handle_request(request)
+            response = self._transport.handle_request(call.request)
         except BaseException as exc:
-            call.failed(exc, request)
+            call.failed(exc)
             raise
-        call.started(request, response)
+        call.started(response)
         return response
 
     def __enter__(self) -> Self:
@@ -170,35 +159,30 @@ class SyncTraced(Traced[TransportT, RequestT, ResponseT]):
         traceback: TracebackType | None = None,
     ) -> None:
         self._transport.__exit__(exc_type, exc_value, traceback)
-        self._outbound.drain()
+        end_dropped()
 
     def close(self) -> None:
         """Close the transport further in."""
         self._transport.close()
-        self._outbound.drain()
+        end_dropped()
 
 
-class AsyncTraced(Traced[TransportT, RequestT, ResponseT]):
+class AsyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
     """The transport of an `AsyncClient`."""
-
-    _handler = "handle_async_request"
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         """Send `request` through the transport further in, with our context in its headers."""
-        call = self._outbound.open(request)
-        if call is IN_USE:
-            request = self._outbound.beside(request)
-            call = self._outbound.open(request)
         response: ResponseT
+        call = start(self._config, request)
         if call is None:
             response = await self._transport.handle_async_request(request)
             return response
         try:
-            response = await self._transport.handle_async_request(request)
+            response = await self._transport.handle_async_request(call.request)
         except BaseException as exc:
-            call.failed(exc, request)
+            call.failed(exc)
             raise
-        call.started(request, response)
+        call.started(response)
         return response
 
     async def __aenter__(self) -> Self:
@@ -212,85 +196,9 @@ class AsyncTraced(Traced[TransportT, RequestT, ResponseT]):
         traceback: TracebackType | None = None,
     ) -> None:
         await self._transport.__aexit__(exc_type, exc_value, traceback)
-        self._outbound.drain()
+        end_dropped()
 
     async def aclose(self) -> None:
         """Close the transport further in."""
         await self._transport.aclose()
-        self._outbound.drain()
-
-
-def _package(kind: type) -> str:
-    return kind.__module__.partition(".")[0]
-
-
-class Body:
-    """The bytes of another stream, unchanged; tells `watcher` how far they got."""
-
-    def __init__(self, stream: Any, watcher: Any) -> None:
-        self._stream = stream
-        self._watcher = watcher
-
-    def __iter__(self) -> Iterator[bytes]:
-        watcher = self._watcher
-        stream = iter(self._stream)
-        try:
-            for chunk in stream:
-                watcher.read(len(chunk))
-                yield chunk
-        except GeneratorExit:  # the reader has stopped: it will close the response, or forget it
-            if isinstance(stream, GeneratorType):
-                stream.close()
-            raise
-        except BaseException as exc:
-            watcher.failed(exc)
-            raise
-        watcher.finished()
-
-    def close(self) -> None:
-        """Close the stream, read or not."""
-        try:
-            self._stream.close()
-        except BaseException as exc:
-            self._watcher.failed(exc)
-            raise
-        self._watcher.closed()
-
-    def __del__(self) -> None:
-        self._watcher.dropped()
-
-
-class AsyncBody:
-    """The bytes of another stream, unchanged; tells `watcher` how far they got."""
-
-    def __init__(self, stream: Any, watcher: Any) -> None:
-        self._stream = stream
-        self._watcher = watcher
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        watcher = self._watcher
-        stream = self._stream.__aiter__()
-        try:
-            async for chunk in stream:
-                watcher.read(len(chunk))
-                yield chunk
-        except GeneratorExit:  # the reader has stopped: it will close the response, or forget it
-            if isinstance(stream, AsyncGeneratorType):
-                await stream.aclose()
-            raise
-        except BaseException as exc:
-            watcher.failed(exc)
-            raise
-        watcher.finished()
-
-    async def aclose(self) -> None:
-        """Close the stream, read or not."""
-        try:
-            await self._stream.aclose()
-        except BaseException as exc:
-            self._watcher.failed(exc)
-            raise
-        self._watcher.closed()
-
-    def __del__(self) -> None:
-        self._watcher.dropped()
+        end_dropped()

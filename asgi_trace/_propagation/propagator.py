@@ -133,7 +133,7 @@ class Propagation:
         """Write `context` into a request's headers, in place of what stands there already.
 
         Without a valid span in `context`, the request's own trace headers stay. Baggage is merged by key: the request
-        keeps the entries whose keys `context` does not have. Before a request is sent again, call `take_back()`.
+        keeps the entries whose keys `context` does not have.
 
         `headers` are httpx's. `span` replaces the one in `context`, and `lines` are `headers.raw`, for a caller that
         has them already. Failures are reported, never raised.
@@ -163,27 +163,6 @@ class Propagation:
                 _write_entries(headers, context)
         except Exception:
             self._guard.report("writing the trace context")
-
-    def take_back(self, headers: Any, lines: Headers, context: Context | None) -> None:
-        """Put back into the headers of a request that is sent again what an earlier send found there.
-
-        `lines` are its headers before `context` was written into them; None when what stood there was removed. What
-        has been changed since then is not ours, and stays. What fails is reported.
-        """
-        try:
-            before = type(headers)(lines)
-            written = before.copy()
-            if context is not None:
-                self.inject(written, context)
-            for name in self.fields:
-                if context is None:
-                    written.pop(name, None)
-                now, then = headers.get_list(name), before.get_list(name)
-                if now != then and now == written.get_list(name):
-                    headers.pop(name, None)
-                    headers.update([line for line in lines if line[0].lower() == name.encode()])
-        except Exception:
-            self._guard.report("taking back an earlier trace context")
 
     def _current(self) -> _Plan:
         propagator = get_global_textmap() if self._given is None else self._given

@@ -1,0 +1,174 @@
+"""Transports around an answer, and what spans and servers say of a send: for the tests of the client side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import httpx
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+)
+
+from asgi_trace.httpx import TraceTransport
+
+from .http_clients import Kit
+
+KITS = [("httpx", False), ("httpx", True), ("httpx2", False), ("httpx2", True)]
+
+
+IDS = ["httpx-sync", "httpx-async", "httpx2-sync", "httpx2-async"]
+
+
+class Answer(httpx.BaseTransport):
+    """Answers every request, and keeps the headers of each as they went out."""
+
+    def __init__(self, status: int = 200, **response: Any) -> None:
+        self.status, self.response = status, response
+        self.sent: list[httpx.Headers] = []
+
+    def handle_request(self, request: Any) -> Any:
+        self.sent.append(httpx.Headers(request.headers.raw))
+        return httpx.Response(self.status, **self.response)
+
+
+class Sent(NamedTuple):
+    """A request after its send, and its headers as they went out."""
+
+    request: httpx.Request
+    headers: httpx.Headers
+
+
+class Chunks(httpx.SyncByteStream):
+    """A body that has not been read yet."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"a"
+
+
+def send(
+    url: str = "http://svc.test/", method: str = "GET", inner: Any = None, request: Any = None, **options: Any
+) -> Sent:
+    """Send one request through a traced transport; `request` are arguments of the request."""
+    sent = httpx.Request(method, url, **(request or {}))
+    answer = Answer() if inner is None else inner
+    TraceTransport(answer, **options).handle_request(sent)
+    return Sent(sent, answer.sent[-1] if isinstance(answer, Answer) else httpx.Headers())
+
+
+def parent(flags: int) -> otel_context.Context:
+    return set_span_in_context(NonRecordingSpan(SpanContext(0xA, 0xB, False, TraceFlags(flags))))
+
+
+class Peer:
+    """A network stream that says what it is told about its other end."""
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+
+    def get_extra_info(self, name: str) -> Any:
+        if isinstance(self.address, Exception):
+            raise self.address
+        return self.address if name == "server_addr" else None
+
+
+class Watching(Sampler):
+    """Notes what it is asked, and decides as it is told."""
+
+    def __init__(self, decision: Decision, look: bool = True) -> None:
+        self.decision, self.look = decision, look
+        self.seen: list[dict[str, Any]] = []
+
+    def should_sample(self, parent_context: Any, trace_id: int, name: str, *rest: Any, **more: Any) -> SamplingResult:
+        given: Any = more.get("attributes", rest[1] if len(rest) > 1 else None)
+        if self.look:
+            self.seen.append({**(given or {}), "len": len(given or ()), "name": name})
+        return SamplingResult(self.decision, given)
+
+    def get_description(self) -> str:
+        return "watching"
+
+
+def failing(request: Any) -> Any:
+    raise httpx.ConnectError("no route")
+
+
+async def send_through(kit: Kit, transport: Any, request: Any) -> Any:
+    if kit.is_async:
+        return await transport.handle_async_request(request)
+    return transport.handle_request(request)
+
+
+@asynccontextmanager
+async def traced(kit: Kit, inner: Any = None, **options: Any) -> AsyncIterator[Any]:
+    async with kit.client(kit.Transport(inner or kit.network(), **options)) as client:
+        yield client
+
+
+def traceparent_of(span: ReadableSpan) -> str:
+    return f"00-{format_trace_id(span.context.trace_id)}-{format_span_id(span.context.span_id)}-03"
+
+
+def received(body: bytes, name: str) -> list[str]:
+    """The lines of one header that the server got."""
+    return [value for header, value in json.loads(body)["headers"] if header.lower() == name]
+
+
+def exceptions_of(span: ReadableSpan) -> list[Any]:
+    return [dict(event.attributes or {})["exception.type"] for event in span.events]
+
+
+def points(reader: InMemoryMetricReader, name: str) -> list[Any]:
+    data = reader.get_metrics_data()
+    return [
+        point
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == name
+        for point in metric.data.data_points
+    ]
+
+
+def carrying(**entries: str) -> otel_context.Context:
+    from opentelemetry.baggage import set_baggage
+
+    context = otel_context.Context()
+    for key, value in entries.items():
+        context = set_baggage(key, value, context)
+    return context
+
+
+@asynccontextmanager
+async def within(context: otel_context.Context) -> AsyncIterator[None]:
+    token = otel_context.attach(context)
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+
+
+def trace_headers(request: Any) -> dict[str, str]:
+    return {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
+
+
+def always(response: Any) -> Callable[[Any], Any]:
+    return lambda request: response
+
+
+def response_of(kit: Kit, chunks: Callable[[], Iterator[bytes]]) -> Any:
+    return kit.library.Response(200, stream=kit.body_of(chunks))
