@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._server.current import server_span, set_route
+from ._traced.decorator import traced
 from ._version import VERSION as __version__
 from .middleware import TraceMiddleware
 
 if TYPE_CHECKING:
     from ._configuration.configure import configure
 
-__all__ = ["TraceMiddleware", "__version__", "configure", "server_span", "set_route"]
+__all__ = ["TraceMiddleware", "__version__", "configure", "server_span", "set_route", "traced"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,7 @@ FLOORS: dict[str, int] = {
             "_otel",  # how we talk to OpenTelemetry's API
             "_propagation",  # headers in, a context out, and the reverse
             "_server _client",  # one request: told what happened, never awaits
-            "_log_correlation",
+            "_log_correlation _traced",
             "middleware httpx httpx2 logging structlog testing routes",  # the shells, which await
             "_sdk _export",
             "_configuration",  # setting up the SDK; the only global state

@@ -68,7 +68,7 @@ def kind(name: str) -> tuple[int, str]:
 
 def test_the_names_of_the_package_are_these() -> None:
     """Everything that most people need is in the package itself."""
-    names = {"TraceMiddleware", "__version__", "configure", "server_span", "set_route"}
+    names = {"TraceMiddleware", "__version__", "configure", "server_span", "set_route", "traced"}
 
     assert names <= set(asgi_trace.__all__)
     for name in asgi_trace.__all__:

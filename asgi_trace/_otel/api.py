@@ -25,10 +25,12 @@ from .._guard import logger
 
 __all__ = [
     "BAGGAGE_KEY",
+    "GLOBAL_PROVIDER",
     "REAL",
     "SPAN_CONTEXT_IS_TUPLE",
     "SPAN_KEY",
     "SUPPRESSIONS",
+    "SUPPRESS_ALL",
     "SUPPRESS_HTTP",
     "context_variable",
     "get_global_textmap",
@@ -50,13 +52,12 @@ __all__ = [
 # "will be moved"; the older instrumentations use the plain texts.
 SUPPRESS_HTTP: str = getattr(_context, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "suppress_http_instrumentation")
 """The key that silences HTTP instrumentations only."""
-SUPPRESSIONS = frozenset(
-    {
-        "suppress_instrumentation",
-        getattr(_context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation"),
-        SUPPRESS_HTTP,
-    }
+SUPPRESS_ALL: tuple[str, str] = (
+    getattr(_context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation"),
+    "suppress_instrumentation",
 )
+"""The keys that silence every instrumentation."""
+SUPPRESSIONS = frozenset({*SUPPRESS_ALL, SUPPRESS_HTTP})
 """All the keys that silence an HTTP instrumentation. A Context that has none of them needs no further look."""
 
 
@@ -96,6 +97,13 @@ def _span_context_is_tuple() -> bool:
 
 SPAN_CONTEXT_IS_TUPLE = _span_context_is_tuple()
 """May a `SpanContext` be made and unpacked as `(trace_id, span_id, is_remote, trace_flags, trace_state, is_valid)`?"""
+
+
+# `get_tracer_provider()` reads the environment at each call until a provider is set: 1.2 us, eight times the frame of a
+# decorated function, which is all that is left then. So once it has answered, its variable is looked at instead; where
+# the API has no such variable, the function is called each time.
+GLOBAL_PROVIDER = "_TRACER_PROVIDER"
+"""The name in `opentelemetry.trace` that the global provider has, None until one is set."""
 
 
 # An instrument made before a MeterProvider is set is a proxy; its attribute `_real_instrument` is what it passes

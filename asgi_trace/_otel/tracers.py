@@ -6,13 +6,17 @@ OpenTelemetry's global one, asked for at each use, so that one which is set afte
 
 from __future__ import annotations
 
+from opentelemetry import trace
 from opentelemetry.trace import NoOpTracer, NoOpTracerProvider, ProxyTracerProvider, Tracer, TracerProvider
 from opentelemetry.trace import get_tracer_provider as global_tracer_provider
 
 from .._semconv.names import SCHEMA_URL
 from .._version import VERSION
+from .api import GLOBAL_PROVIDER
 
 INSTRUMENTATION_SCOPE = "asgi_trace"
+
+_API = vars(trace)
 
 _override: TracerProvider | None = None
 
@@ -27,10 +31,11 @@ def override_provider(provider: TracerProvider | None) -> TracerProvider | None:
 class Tracers:
     """Looks up the tracer of the provider that counts now, and remembers it for as long as it does."""
 
-    __slots__ = ("_given", "_seen", "_tracer", "fixed", "recorded")
+    __slots__ = ("_given", "_none_set", "_seen", "_tracer", "fixed", "recorded")
 
     def __init__(self, provider: TracerProvider | None) -> None:
         self._given = provider
+        self._none_set = False
         self._seen: TracerProvider | None = None
         self._tracer: Tracer | None = None
         self.fixed = None if provider is None else _tracer_of(provider)
@@ -46,9 +51,14 @@ class Tracers:
 
     def current(self) -> Tracer | None:
         """The tracer to use now, or None where no SDK is there to record anything."""
-        provider = self._given
+        provider = _override if self._given is None else self._given
         if provider is None:
-            provider = global_tracer_provider() if _override is None else _override
+            provider = _API.get(GLOBAL_PROVIDER)
+            if provider is None:
+                if self._none_set:
+                    return None
+                provider = global_tracer_provider()
+                self._none_set = isinstance(provider, ProxyTracerProvider) and GLOBAL_PROVIDER in _API
         if provider is not self._seen:
             self._tracer = _tracer_of(provider)
             self._seen = provider

@@ -38,6 +38,9 @@ EXCEPTION_TYPE = "exception.type"
 EXCEPTION_MESSAGE = "exception.message"
 EXCEPTION_STACKTRACE = "exception.stacktrace"
 
+# Attributes of spans around code
+FUNCTION_NAME = "code.function.name"
+
 # Attributes of our own
 CANCELLED = "asgi_trace.cancelled"
 CLIENT_DISCONNECTED = "asgi_trace.client_disconnected"
@@ -54,6 +57,7 @@ INCOMPLETE_RESPONSE = "incomplete_response"
 SERVER_EXCEPTION = "http.server.request.exception"
 CLIENT_EXCEPTION = "http.client.request.exception"
 BACKGROUND_EXCEPTION = "asgi_trace.background.exception"
+TRACED_EXCEPTION = "asgi_trace.traced.exception"
 
 # Metrics
 SERVER_DURATION = "http.server.request.duration"

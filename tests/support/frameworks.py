@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequen
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeAlias, TypeVar
 
+import httpx
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode, get_current_span
@@ -58,6 +59,17 @@ async def get(
         closed = threading.Event()
         return await serve(app, websocket_scope(path, **keys), _client(closed), lambda message: _see(message, closed))
     return await serve(app, http_scope(path, method, **keys), (REQUEST,))
+
+
+def fetch(app: Any, path: str, method: str = "GET", **headers: str) -> httpx.Response:
+    """The response to one request in an event loop of its own; an exception that escapes is answered with 500."""
+
+    async def main() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+            return await client.request(method, path, headers=headers)
+
+    return run(main())
 
 
 def _client(closed: threading.Event) -> Iterator[Message | float]:

@@ -1,0 +1,1 @@
+"""`traced`: spans around functions, coroutines and generators."""
