@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
             "_log_correlation _traced",
             "middleware httpx httpx2 logging structlog testing routes",  # the shells, which await
             "_sdk _export",
+            "_logs",
             "_configuration",  # setting up the SDK; the only global state
             "viewer",
             "demo",

@@ -12,42 +12,28 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from opentelemetry import _logs as logs_api
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 
 from .._guard import logger
-from .environment import Environment, whole_number
+from .environment import Environment
+from .importing import sdk_can_be_imported
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import LogRecordProcessor
+    from opentelemetry.sdk._logs.export import LogRecordExporter
 
 __all__ = ["Tracing", "configure"]
 
 
-@contextmanager
-def _sdk_can_be_imported() -> Iterator[None]:
-    # The SDK reads this variable while it is imported, and a wrong value makes the import fail.
-    name = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"
-    value = os.environ.get(name, "")
-    try:
-        whole_number(value.strip() or "0", 0)
-        wrong = False
-    except ValueError:
-        wrong = "opentelemetry.sdk.trace" not in sys.modules
-    if wrong:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        if wrong:
-            os.environ[name] = value
-
-
 try:
-    with _sdk_can_be_imported():
+    with sdk_can_be_imported():
         from opentelemetry.sdk.metrics.export import MetricReader
         from opentelemetry.sdk.trace import SpanProcessor
         from opentelemetry.sdk.trace.export import SpanExporter
@@ -107,6 +93,7 @@ def configure(
     max_export_batch_size: int | None = None,
     span_processors: Sequence[SpanProcessor] = (),
     metrics: bool | str | MetricReader | Sequence[str | MetricReader] = False,
+    logs: bool | str | LogRecordExporter | LogRecordProcessor | Sequence[Any] = False,
     flush_on_sigterm: bool = True,
 ) -> Tracing:
     """Set up OpenTelemetry for this process: SDK, OTLP/gRPC exporter, global providers. Once per process.
@@ -134,6 +121,9 @@ def configure(
         span_processors: more SpanProcessors; they see each span before the exporters do.
         metrics: True to export metrics like spans (`OTEL_METRICS_EXPORTER`), or what to do instead: names as in
             `exporter`, a MetricReader such as `PrometheusMetricReader()`, or several of them.
+        logs: True to export the log records of the standard library (`OTEL_LOGS_EXPORTER`), with the ids of their
+            spans, or what to do instead: names as in `exporter`, a LogRecordExporter, a LogRecordProcessor or a list of
+            them. False asks the variable; () is none. Handlers, levels and formatters stay as they are.
         flush_on_sigterm: send what is queued when SIGTERM ends the process by its default action; a handler that
             anybody else has set is left alone.
 
@@ -201,6 +191,12 @@ def _set_globals(tracing: Tracing) -> None:
         if (provider := metrics_api.get_meter_provider()) is not tracing.meter_provider:
             tracing.shutdown(0)
             raise RuntimeError(_taken("meter", provider))
+    if tracing.logger_provider is not None:
+        logs_api.set_logger_provider(tracing.logger_provider)
+        if (logger_provider := logs_api.get_logger_provider()) is not tracing.logger_provider:
+            logger.warning("log records are not exported: %s", _taken("logger", logger_provider))
+        else:
+            tracing.logger_provider.watch()  # type: ignore[attr-defined]
     trace_api.set_tracer_provider(tracing.tracer_provider)
     if (tracer_provider := trace_api.get_tracer_provider()) is not tracing.tracer_provider:
         tracing.shutdown(0)

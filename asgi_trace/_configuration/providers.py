@@ -24,6 +24,7 @@ from .._export.signals import METRICS, TRACES
 from .._sdk import TracerProvider, span_encoder
 from . import sdk_settings
 from .environment import Environment
+from .importing import logs_can_be_imported
 from .meter_provider import MeterProvider
 from .otlp_settings import collector
 from .processors import BatchingSpanProcessor, ImmediateSpanProcessor
@@ -55,8 +56,18 @@ def build(settings: Settings, environment: Environment) -> Tracing:
         tracer_provider.add_span_processor(processor)
     for chosen in settings.exporters:
         tracer_provider.add_span_processor(_span_processor(chosen, settings, environment, budget, pipelines))
-    providers: list[Any] = [tracer_provider, *filter(None, (meter_provider,))]
-    return Tracing(tracer_provider, meter_provider, providers=providers, pipelines=pipelines, budget=budget)
+    logger_provider = _logger_provider(settings, environment, resource, budget, pipelines)
+    return Tracing(tracer_provider, meter_provider, logger_provider, pipelines=pipelines, budget=budget)
+
+
+def _logger_provider(
+    settings: Settings, environment: Environment, resource: Resource, budget: StopBudget, pipelines: list[Pipeline]
+) -> Any:
+    if not settings.log_exporters:
+        return None
+    with logs_can_be_imported():
+        from .logs import logger_provider
+    return logger_provider(settings.log_exporters, settings.collector, environment, resource, budget, pipelines)
 
 
 def _span_processor(

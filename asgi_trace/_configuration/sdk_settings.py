@@ -166,21 +166,45 @@ def batching(
     delay = _or_none("schedule_delay_millis", positive, schedule_delay_millis, (int, float))
     if delay is None:
         delay = environment.read("OTEL_BSP_SCHEDULE_DELAY", positive, 5000.0, lambda value: f"{value:g} ms")
-    if batch is not None and batch > queue:
-        if max_export_batch_size is not None:
-            raise ValueError(f"max_export_batch_size must not exceed max_queue_size ({queue}), as {batch} does")
-        environment.note(
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-            f"must not exceed the queue's size, {queue}, as {batch} does; {queue} is used instead",
-        )
-        batch = queue
+    if batch is not None and batch > queue and max_export_batch_size is not None:
+        raise ValueError(f"max_export_batch_size must not exceed max_queue_size ({queue}), as {batch} does")
+    batch = _within_queue(batch, queue, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", environment)
+    return _batching(queue, batch, delay, "OTEL_BSP_MAX_QUEUE_SIZE or max_queue_size")
+
+
+def log_batching(environment: Environment) -> Batching:
+    """How log records are gathered: `OTEL_BLRP_*`. A size that was set is a hard bound."""
+    whole = partial(whole_number, least=1)
+    queue = environment.read("OTEL_BLRP_MAX_QUEUE_SIZE", whole, QUEUE_SIZE)
+    batch: int | None = environment.read(
+        "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", whole, None, lambda _: f"up to {LARGEST_BATCH}"
+    )
+    delay = environment.read("OTEL_BLRP_SCHEDULE_DELAY", positive, 1000.0, lambda value: f"{value:g} ms")
+    batch = _within_queue(batch, queue, "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", environment)
+    return _batching(queue, batch, delay, "OTEL_BLRP_MAX_QUEUE_SIZE")
+
+
+def _within_queue(batch: int | None, queue: int, variable: str, environment: Environment) -> int | None:
+    if batch is None or batch <= queue:
+        return batch
+    environment.note(variable, f"must not exceed the queue's size, {queue}, as {batch} does; {queue} is used instead")
+    return queue
+
+
+def _batching(queue: int, batch: int | None, delay_millis: float, bound_by: str) -> Batching:
     return Batching(
         queue_size=queue,
         batch_size=min(BATCH_SIZE, queue) if batch is None else batch,
         largest_batch=min(LARGEST_BATCH, queue) if batch is None else batch,
-        delay=delay / 1000,
-        bound_by="OTEL_BSP_MAX_QUEUE_SIZE or max_queue_size",
+        delay=delay_millis / 1000,
+        bound_by=bound_by,
     )
+
+
+def log_export_timeout(environment: Environment) -> float | None:
+    """`OTEL_BLRP_EXPORT_TIMEOUT` in seconds."""
+    milliseconds = environment.read("OTEL_BLRP_EXPORT_TIMEOUT", positive, None, lambda _: "the timeout of the exporter")
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def export_timeout(environment: Environment) -> float | None:
@@ -203,7 +227,7 @@ def exporters(text: str) -> list[str]:
 
 
 def exporters_from(environment: Environment, variable: str) -> list[str]:
-    """`OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER`: the names known here, `otlp` if there is none."""
+    """`OTEL_TRACES_EXPORTER`, `_METRICS_EXPORTER` or `_LOGS_EXPORTER`: the names that are known here, else `otlp`."""
     text = environment.text(variable) or "otlp"
     known = [name for name in text.split(",") if name.strip().lower() in {*EXPORTERS, *OTLP_PROTOCOLS}]
     used = exporters(",".join(known) or "otlp")

@@ -14,13 +14,17 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from .._export.queue import Batching
 from . import sdk_settings
 from .environment import Environment, argument, type_names
+from .importing import logs_can_be_imported
 from .otlp_settings import CollectorArguments
 from .resource import resource_attributes
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the providers are built from. `readers` is None where metrics are off."""
+    """What the providers are built from. `readers` is None where metrics are off.
+
+    `log_exporters` is empty where logs are off; else they are names, LogRecordExporters and LogRecordProcessors.
+    """
 
     resource_attributes: Mapping[str, Any]
     sampler: Sampler
@@ -29,6 +33,7 @@ class Settings:
     batching: Batching
     span_processors: Sequence[SpanProcessor]
     readers: Sequence[str | MetricReader] | None
+    log_exporters: list[Any]
 
 
 _COLLECTOR = (
@@ -63,6 +68,7 @@ def settings_from(environment: Environment, arguments: Mapping[str, Any]) -> Set
         ),
         span_processors=_all_are(SpanProcessor, "span_processors", given("span_processors", ())),
         readers=_readers(given("metrics", False), environment),
+        log_exporters=_log_exporters(given("logs", False), environment),
     )
 
 
@@ -73,6 +79,22 @@ def _readers(
         return None
     chosen = None if metrics is True else metrics
     return _exporters("metrics", chosen, MetricReader, environment, "OTEL_METRICS_EXPORTER")
+
+
+def _log_exporters(logs: Any, environment: Environment) -> list[Any]:
+    """False asks the variable, and without one there are none; True is the variable's exporters, else OTLP."""
+    if logs is False and environment.text("OTEL_LOGS_EXPORTER") is None:
+        return []
+    if isinstance(logs, bool):
+        return list(sdk_settings.exporters_from(environment, "OTEL_LOGS_EXPORTER"))
+    chosen: list[Any] = []
+    for item in logs if isinstance(logs, Sequence) and not isinstance(logs, str) else [logs]:
+        chosen += argument("logs", sdk_settings.exporters, item) if isinstance(item, str) else [item]
+    if not all(isinstance(item, str) for item in chosen):
+        with logs_can_be_imported():
+            from .logs import check
+        check(chosen)
+    return chosen
 
 
 def _exporters(name: str, value: Any, kind: type, environment: Environment, variable: str) -> list[Any]:

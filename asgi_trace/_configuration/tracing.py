@@ -8,6 +8,7 @@ from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any
 
+from opentelemetry import _logs as logs_api
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 
@@ -22,24 +23,29 @@ from .within import within
 class Tracing:
     """What `configure()` has set up. Flushes it and shuts it down; as a context manager, at the end of the block.
 
-    `tracer_provider` is a no-op one when `OTEL_SDK_DISABLED` is true; `meter_provider` is None without metrics.
+    `tracer_provider` is a no-op one when `OTEL_SDK_DISABLED` is true; `meter_provider` is None without metrics,
+    `logger_provider` without logs.
     """
 
     def __init__(
         self,
         tracer_provider: trace_api.TracerProvider,
         meter_provider: metrics_api.MeterProvider | None = None,
+        logger_provider: Any = None,
         *,
-        providers: Sequence[Any] = (),
         pipelines: Sequence[Pipeline] = (),
         budget: StopBudget | None = None,
     ) -> None:
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
-        self._providers = providers
+        self.logger_provider: logs_api.LoggerProvider | None = logger_provider
+        enabled = not isinstance(tracer_provider, trace_api.NoOpTracerProvider)
+        self._providers: list[Any] = [each for each in (tracer_provider, meter_provider, logger_provider) if each]
+        if not enabled:
+            self._providers = []
         self._pipelines = pipelines
         self._budget = budget or StopBudget()
-        self._threads = [PreparedThread("asgi-trace-stop", provider.shutdown) for provider in providers]
+        self._threads = [PreparedThread("asgi-trace-stop", provider.shutdown) for provider in self._providers]
 
     @property
     def enabled(self) -> bool:

@@ -7,17 +7,13 @@ from contextlib import contextmanager
 
 from opentelemetry.context import attach, detach, set_value
 
-try:
-    from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY as _SUPPRESS_HTTP
-    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as _SUPPRESS
-except ImportError:
-    _SUPPRESS, _SUPPRESS_HTTP = "suppress_instrumentation", "suppress_http_instrumentation"
+from .._otel.api import SUPPRESS, SUPPRESS_HTTP
 
 
 @contextmanager
 def suppressed() -> Iterator[None]:
     """Mark the current context, as the SDK's own processors do, until the block ends."""
-    token = attach(set_value(_SUPPRESS, True, set_value(_SUPPRESS_HTTP, True)))
+    token = attach(set_value(SUPPRESS, True, set_value(SUPPRESS_HTTP, True)))
     try:
         yield
     finally:

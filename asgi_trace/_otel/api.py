@@ -29,6 +29,7 @@ __all__ = [
     "REAL",
     "SPAN_CONTEXT_IS_TUPLE",
     "SPAN_KEY",
+    "SUPPRESS",
     "SUPPRESSIONS",
     "SUPPRESS_ALL",
     "SUPPRESS_HTTP",
@@ -50,12 +51,11 @@ __all__ = [
 
 # The keys that instrumentations set in a Context to silence those further in. They are private and documented as
 # "will be moved"; the older instrumentations use the plain texts.
+SUPPRESS: str = getattr(_context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
+"""The key that silences every instrumentation: exporters and their processors set it while they work."""
 SUPPRESS_HTTP: str = getattr(_context, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "suppress_http_instrumentation")
 """The key that silences HTTP instrumentations only."""
-SUPPRESS_ALL: tuple[str, str] = (
-    getattr(_context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation"),
-    "suppress_instrumentation",
-)
+SUPPRESS_ALL: tuple[str, str] = (SUPPRESS, "suppress_instrumentation")
 """The keys that silence every instrumentation."""
 SUPPRESSIONS = frozenset({*SUPPRESS_ALL, SUPPRESS_HTTP})
 """All the keys that silence an HTTP instrumentation. A Context that has none of them needs no further look."""

@@ -34,6 +34,9 @@ PROTOCOL_VERSION = "network.protocol.version"
 USER_AGENT = "user_agent.original"
 
 # Attributes of exceptions, as span events have them
+CODE_FILE_PATH = "code.file.path"
+CODE_FUNCTION_NAME = "code.function.name"
+CODE_LINE_NUMBER = "code.line.number"
 EXCEPTION_TYPE = "exception.type"
 EXCEPTION_MESSAGE = "exception.message"
 EXCEPTION_STACKTRACE = "exception.stacktrace"

@@ -1,0 +1,111 @@
+"""The logs of `configure()`: the SDK's LoggerProvider, and the records of the standard library that go to it.
+
+Imported only where logs are exported: `logs_can_be_imported()` says how.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from opentelemetry.sdk import _logs as sdk
+from opentelemetry.sdk._logs.export import ConsoleLogRecordExporter, LogRecordExporter
+from opentelemetry.sdk.resources import Resource
+
+from .._export.log_exporter import OTLPLogRecordExporter
+from .._export.pipeline import Pipeline
+from .._export.signals import LOGS
+from .._logs.export import LogExport
+from .._logs.hook import watch
+from . import sdk_settings
+from .environment import Environment, whole_number
+from .log_processors import BatchingLogRecordProcessor, ImmediateLogRecordProcessor
+from .otlp_settings import CollectorArguments, collector
+from .stop_budget import StopBudget
+
+
+class LoggerProvider(sdk.LoggerProvider):
+    """See `opentelemetry.sdk._logs.LoggerProvider`. `watch()` exports the records of the standard library's loggers."""
+
+    def __init__(self, resource: Resource, limits: sdk.LogRecordLimits) -> None:
+        # SDKs before 1.44 read the limits from the environment for each record, and take no argument.
+        taken = "log_record_limits" in inspect.signature(sdk.LoggerProvider).parameters
+        options: dict[str, Any] = {"log_record_limits": limits} if taken else {}
+        super().__init__(resource, shutdown_on_exit=False, **options)
+        # The number of attributes that a limit cuts off is on the record. A warning for each is too much.
+        warnings.filterwarnings("ignore", category=sdk.LogRecordDroppedAttributesWarning)
+        self._limits = limits
+        self._end_watch: Callable[[], None] | None = None
+
+    def watch(self) -> None:
+        """Export the records of the standard library's loggers from now on, until `shutdown()`."""
+        if self._end_watch is None:
+            self._end_watch = watch(LogExport(self, self._limits))
+
+    def shutdown(self) -> None:
+        """Export what is queued, and no record any more."""
+        if self._end_watch is not None:
+            self._end_watch()
+        super().shutdown()
+
+
+def logger_provider(
+    chosen: list[Any],
+    arguments: CollectorArguments,
+    environment: Environment,
+    resource: Resource,
+    budget: StopBudget,
+    pipelines: list[Pipeline],
+) -> LoggerProvider:
+    """A provider with a processor for each of the `chosen` names, exporters and processors.
+
+    The pipelines of its exporters are added to `pipelines`.
+    """
+    provider = LoggerProvider(resource, _limits(environment))
+    for each in chosen:
+        if isinstance(each, sdk.LogRecordProcessor):
+            provider.add_log_record_processor(each)
+            continue
+        processor = _processor(each, arguments, environment, budget)
+        pipelines.append(processor.pipeline)
+        provider.add_log_record_processor(processor)
+    return provider
+
+
+def check(chosen: list[Any]) -> None:
+    """Raises TypeError for what is no exporter and no processor of log records."""
+    for each in chosen:
+        if not isinstance(each, (str, LogRecordExporter, sdk.LogRecordProcessor)):
+            raise TypeError(
+                "logs must be True, False, names like 'otlp', LogRecordExporters, LogRecordProcessors or a list of"
+                f" them, not {each!r}"
+            )
+
+
+def _processor(
+    chosen: str | LogRecordExporter, arguments: CollectorArguments, environment: Environment, budget: StopBudget
+) -> BatchingLogRecordProcessor | ImmediateLogRecordProcessor:
+    if chosen == "console":
+        return ImmediateLogRecordProcessor(ConsoleLogRecordExporter(out=sys.stdout))
+    if isinstance(chosen, str):
+        found = collector(LOGS, arguments, environment, sdk_settings.OTLP_PROTOCOLS[chosen])
+        limit = sdk_settings.log_export_timeout(environment) or found.timeout
+        chosen = OTLPLogRecordExporter(replace(found, timeout=min(limit, found.timeout)))
+    return BatchingLogRecordProcessor(chosen, sdk_settings.log_batching(environment), budget)
+
+
+def _limits(environment: Environment) -> sdk.LogRecordLimits:
+    """`OTEL_LOGRECORD_ATTRIBUTE_*_LIMIT`, else `OTEL_ATTRIBUTE_*_LIMIT`. Unset is 128, and no limit of length."""
+
+    def limit(names: tuple[str, str], default: int) -> int:
+        return environment.read(
+            names, lambda text: whole_number(text, 0), default, lambda value: "no limit" if value < 0 else value
+        )
+
+    count = limit(("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"), 128)
+    length = limit(("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"), -1)
+    return sdk.LogRecordLimits(count, length, count, length)  # -1 is the SDK's word for none
