@@ -59,6 +59,11 @@ class Redaction:
         texts = "|".join(re.escape(key) for key in sorted(self._keys | spaced))
         self._candidate = re.compile(f"(?:{texts}|%[^=&%]*)=").search
 
+    @property
+    def is_standard(self) -> bool:
+        """Whether names are the whole rule, and no function of the application is called."""
+        return self._rule is None
+
     def query(self, query: str) -> str:
         """A query, without `?`, with its secret values masked. A key without `=` has no value and stays."""
         if self._rule is None:

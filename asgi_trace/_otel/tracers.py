@@ -6,10 +6,24 @@ OpenTelemetry's global one, asked for at each use, so that one which is set afte
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeAlias
+
 from opentelemetry import trace
-from opentelemetry.trace import NoOpTracer, NoOpTracerProvider, ProxyTracerProvider, Tracer, TracerProvider
+from opentelemetry.trace import (
+    NoOpTracer,
+    NoOpTracerProvider,
+    ProxyTracerProvider,
+    Span,
+    SpanKind,
+    Tracer,
+    TracerProvider,
+)
 from opentelemetry.trace import get_tracer_provider as global_tracer_provider
 
+from .._guard import logger
 from .._semconv.names import SCHEMA_URL
 from .._version import VERSION
 from .api import GLOBAL_PROVIDER
@@ -17,6 +31,13 @@ from .api import GLOBAL_PROVIDER
 INSTRUMENTATION_SCOPE = "asgi_trace"
 
 _API = vars(trace)
+
+StartFromFacts: TypeAlias = Callable[[str, SpanKind, Any, Any, "int | None"], "Span | None"]
+"""Starts a span with name, kind, caller, facts and start in nanoseconds. None: it has to be started in the usual way.
+
+Only the tracers of `asgi_trace._sdk` have it. The caller is what `Propagation.receive` returns, the facts are those of
+`_semconv.server.server_facts`.
+"""
 
 _override: TracerProvider | None = None
 
@@ -31,7 +52,7 @@ def override_provider(provider: TracerProvider | None) -> TracerProvider | None:
 class Tracers:
     """Looks up the tracer of the provider that counts now, and remembers it for as long as it does."""
 
-    __slots__ = ("_given", "_none_set", "_seen", "_tracer", "fixed", "recorded")
+    __slots__ = ("_given", "_none_set", "_seen", "_tracer", "fixed", "recorded", "start_from_facts")
 
     def __init__(self, provider: TracerProvider | None) -> None:
         self._given = provider
@@ -40,6 +61,8 @@ class Tracers:
         self._tracer: Tracer | None = None
         self.fixed = None if provider is None else _tracer_of(provider)
         """The tracer of a provider that was given: it needs no looking up."""
+        self.start_from_facts: StartFromFacts | None = getattr(self.fixed, "start_from_facts", None)
+        """The method of the last tracer that keeps the facts of a request as they are; None where it has none."""
         self.recorded = True
         """Was the last span recorded? The next one most likely fares the same: a guess that only costs time."""
 
@@ -61,6 +84,7 @@ class Tracers:
                 self._none_set = isinstance(provider, ProxyTracerProvider) and GLOBAL_PROVIDER in _API
         if provider is not self._seen:
             self._tracer = _tracer_of(provider)
+            self.start_from_facts = getattr(self._tracer, "start_from_facts", None)
             self._seen = provider
         return self._tracer
 
@@ -69,4 +93,24 @@ def _tracer_of(provider: TracerProvider) -> Tracer | None:
     if isinstance(provider, (ProxyTracerProvider, NoOpTracerProvider)):
         return None
     tracer = provider.get_tracer(INSTRUMENTATION_SCOPE, VERSION, SCHEMA_URL)
-    return None if isinstance(tracer, NoOpTracer) else tracer  # OTEL_SDK_DISABLED
+    return None if isinstance(tracer, NoOpTracer) else _fast(tracer)  # OTEL_SDK_DISABLED
+
+
+def _fast(tracer: Tracer) -> Tracer:
+    """The SDK's tracer for our own scope, with the spans of `asgi_trace._sdk`; other scopes are left as they are.
+
+    ASGI_TRACE_FAST_SPANS=false leaves this one as it is, too. The import has no name that is known beforehand: this
+    district knows the API only, and where a provider is the SDK's own the SDK is there.
+    """
+    if type(tracer).__module__ != "opentelemetry.sdk.trace" or not _wants_fast_spans():
+        return tracer
+    try:
+        faster: Tracer = import_module("asgi_trace._sdk").fast_tracer(tracer)
+    except Exception as exc:
+        logger.info("the SDK's own spans are used: %r", exc)
+        return tracer
+    return faster
+
+
+def _wants_fast_spans() -> bool:
+    return os.environ.get("ASGI_TRACE_FAST_SPANS", "").strip().lower() not in ("false", "0", "no", "off")

@@ -32,9 +32,16 @@ from .._otel.api import (
 )
 from .._types import Headers
 from .baggage import format_baggage, merge_baggage, parse_baggage
-from .traceparent import format_tracestate, read_span_context, write_traceparent
+from .traceparent import (
+    RemoteParent,
+    format_tracestate,
+    read_remote_parent,
+    read_span_context,
+    remote_span_context,
+    write_traceparent,
+)
 
-__all__ = ["Propagation"]
+__all__ = ["Propagation", "caller_context"]
 
 _NOTHING = Context()  # a Context refuses every change, so one is enough
 _MOST_FIELDS = 1000
@@ -105,6 +112,24 @@ class Propagation:
     def fields(self) -> Collection[str]:
         """The header names, in lower case, that carry what this writes: where nothing may be sent, all of them go."""
         return self._current().fields
+
+    def receive(self, fields: dict[bytes, bytes], headers: Headers) -> Context | RemoteParent:
+        """What `extract` gives, or what `caller_context()` makes it of: the parts of a lone `traceparent`.
+
+        Most requests never need more of their caller than those.
+        """
+        plan = self._plan
+        if self._given is None and plan.propagator is not get_global_textmap():
+            plan = self._current()
+        if plan.other is None and plan.trace_context and not (b"baggage" in fields or b"tracestate" in fields):
+            traceparent = fields.get(b"traceparent")
+            if traceparent is None:
+                return _NOTHING
+            if len(fields) == len(headers):
+                found = read_remote_parent(traceparent)
+                if found is not None:
+                    return found
+        return self.extract(fields, headers)
 
     def extract(self, fields: dict[bytes, bytes], headers: Headers) -> Context:
         """The caller's context: its span and its baggage in an otherwise empty `Context`.
@@ -201,6 +226,13 @@ class Propagation:
                 plan.fields |= written.keys()  # jaeger's fields leave out the header of each baggage entry
         if baggage:
             _write_baggage(headers, baggage)
+
+
+def caller_context(received: Context | RemoteParent) -> Context:
+    """The caller's context, of what `receive` has returned."""
+    if type(received) is not tuple:
+        return received  # type: ignore[return-value]
+    return Context({SPAN_KEY: NonRecordingSpan(remote_span_context(received))})
 
 
 def _read_lists(plan: _Plan, fields: dict[bytes, bytes], headers: Headers) -> Context:

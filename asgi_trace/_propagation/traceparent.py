@@ -11,17 +11,20 @@ import struct
 from binascii import unhexlify
 from collections.abc import Sequence
 
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState
 
 from .._otel.api import SPAN_CONTEXT_IS_TUPLE
 from .tracestate import format_tracestate, parse_tracestate
 
 __all__ = [
+    "RemoteParent",
     "format_traceparent",
     "format_tracestate",
     "parse_traceparent",
     "parse_tracestate",
+    "read_remote_parent",
     "read_span_context",
+    "remote_span_context",
     "write_traceparent",
 ]
 
@@ -29,8 +32,12 @@ _KNOWN_FLAGS = 0b11  # 3.2.2.5.1: sampled, 3.2.2.5.2: random; 3.2.2.5.3: the oth
 _FLAGS = tuple(TraceFlags(byte & _KNOWN_FLAGS) for byte in range(256))
 _FLAGS_TEXT = tuple(f"{byte & _KNOWN_FLAGS:02x}" for byte in range(256))
 
-_unpack = struct.Struct(">B16sQB").unpack
+RemoteParent = tuple[int, bytes, bytes, int]
+"""A valid `traceparent` of version 00, taken apart and no more: version, trace-id, parent-id, flags."""
+
+_unpack = struct.Struct(">B16s8sB").unpack
 _to_int = int.from_bytes
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 
 
 _new = tuple.__new__
@@ -59,24 +66,39 @@ def parse_traceparent(value: bytes) -> tuple[int, int, TraceFlags] | None:
     return trace_id, span_id, _FLAGS[int(flags_text, 16)]
 
 
+def read_remote_parent(traceparent: bytes) -> RemoteParent | None:
+    """Take apart a `traceparent` as nearly every caller writes it. None for any other, which may be valid all the same.
+
+    Nothing is taken that `parse_traceparent()` refuses: islower() refuses upper-case digits, unhexlify() whatever is
+    not a digit, and 45 is "-".
+    """
+    if len(traceparent) == 55 and traceparent[2] == traceparent[35] == traceparent[52] == 45 and traceparent.islower():
+        try:
+            found = _unpack(unhexlify(traceparent.replace(b"-", b"")))
+        except (ValueError, struct.error):
+            return None
+        if found[0] == 0 and found[1] != _NO_TRACE and found[2] != _NO_SPAN:
+            return found
+    return None
+
+
+def remote_span_context(found: RemoteParent, state: TraceState = DEFAULT_TRACE_STATE) -> SpanContext:
+    """The span context that a `traceparent` stands for."""
+    _, trace_id, span_id, flags = found
+    if SPAN_CONTEXT_IS_TUPLE:  # the constructor would check the ids again
+        values = (_to_int(trace_id, "big"), _to_int(span_id, "big"), True, _FLAGS[flags], state, True)
+        return _new(SpanContext, values)
+    return SpanContext(_to_int(trace_id, "big"), _to_int(span_id, "big"), True, _FLAGS[flags], state)
+
+
 def read_span_context(traceparent: bytes, tracestate: Sequence[bytes] = ()) -> SpanContext | None:
     """The remote caller's context, or None. `tracestate` holds the lines of that header, in order.
 
     A bad `tracestate` never costs the trace-id, and a bad `traceparent` leaves `tracestate` unread (3.3).
     """
-    # Fast path: version 00 in its exact shape (45 is "-"). islower() refuses upper-case digits and unhexlify() all that
-    # are none, so nothing is taken here that parse_traceparent() refuses; it decides about what is not taken.
-    if len(traceparent) == 55 and traceparent[2] == traceparent[35] == traceparent[52] == 45 and traceparent.islower():
-        try:
-            version, trace_id_bytes, span_id, flag_bits = _unpack(unhexlify(traceparent.replace(b"-", b"")))
-        except (ValueError, struct.error):
-            return None
-        trace_id = _to_int(trace_id_bytes, "big")
-        if version == 0 and trace_id and span_id:
-            state = parse_tracestate(tracestate) if tracestate else DEFAULT_TRACE_STATE
-            if SPAN_CONTEXT_IS_TUPLE:  # the constructor would check the ids again
-                return _new(SpanContext, (trace_id, span_id, True, _FLAGS[flag_bits], state, True))
-            return SpanContext(trace_id, span_id, True, _FLAGS[flag_bits], state)
+    found = read_remote_parent(traceparent)
+    if found is not None:
+        return remote_span_context(found, parse_tracestate(tracestate) if tracestate else DEFAULT_TRACE_STATE)
     parsed = parse_traceparent(traceparent)
     if parsed is None:
         return None

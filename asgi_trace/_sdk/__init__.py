@@ -7,17 +7,36 @@ official encoder do the work, which is said once at INFO.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .._guard import logger
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from .encoder import Encode
+
+_UNLIKE = "the SDK's own %s used, since this SDK is not as expected: %r"
+
 try:
-    from .encoder_check import span_encoder
-    from .tracer import TracerProvider
+    from .tracer import TracerProvider, fast_tracer
 except (ImportError, AttributeError) as exc:  # a name that this version does not have
-    logger.info("the SDK's own spans and encoder are used, since this SDK is not as expected: %r", exc)
+    logger.info(_UNLIKE, "spans are", exc)
     from opentelemetry.sdk.trace import TracerProvider  # type: ignore[assignment]
 
-    def span_encoder() -> None:  # type: ignore[misc]
-        """None, which an exporter takes as the official encoder."""
+    def fast_tracer(tracer: Tracer) -> Tracer:
+        """The tracer as it is."""
+        return tracer
 
 
-__all__ = ["TracerProvider", "span_encoder"]
+def span_encoder() -> Encode | None:
+    """A function from a batch of spans to the bytes of an `ExportTraceServiceRequest`. None: take the official one."""
+    try:
+        from . import encoder_check
+    except (ImportError, AttributeError) as exc:
+        logger.info(_UNLIKE, "encoder is", exc)
+        return None
+    return encoder_check.span_encoder()
+
+
+__all__ = ["TracerProvider", "fast_tracer", "span_encoder"]

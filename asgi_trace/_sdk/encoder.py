@@ -19,6 +19,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from .attribute_cache import MAX_LENGTH, MAX_VALUES, AttributeCache
 from .attributes import SpanAttributes
+from .facts_encoding import FactsEncoder
 from .protobuf import Unknown, attributes, count, fixed64, sized, text, varint
 from .sampler_thresholds import LOW_BITS
 from .span import NO_STATE, UNSET, _Span
@@ -30,6 +31,7 @@ _LOCAL_PARENT, _REMOTE_PARENT = ((flags << 8).to_bytes(4, "little") for flags in
 _LOCAL_END, _REMOTE_END = b"\x7a\x00\x85\x01" + _LOCAL_PARENT, b"\x7a\x00\x85\x01" + _REMOTE_PARENT
 """The status of a span that has none, and the flags."""
 _root_ids, _child_ids = Struct(">2sQQ2sQ").pack, Struct(">2sQQ2sQ2sQ").pack
+_served_ids = Struct(">2s16s2sQ2s8s").pack
 _NOTHING: tuple[object, ...] = ()
 
 Encode = Callable[[Sequence[ReadableSpan]], bytes]
@@ -47,6 +49,7 @@ class SpanEncoder:
 
     def __init__(self) -> None:
         self._cache = AttributeCache()
+        self._facts = FactsEncoder()
         self._names: dict[str, bytes] = {}
 
     def __call__(self, spans: Sequence[ReadableSpan]) -> bytes:
@@ -81,18 +84,26 @@ class SpanEncoder:
 
     def _live(self, span: _Span) -> list[bytes]:
         """The fields of an ended span of ours, straight from its slots and in the order of `_span`."""
-        made = span._made_attributes
+        made, remote = span._made_attributes, span._remote
         if made is not None and type(made) is not SpanAttributes:
             return self._span(span)
-        parent: Any = span._made_parent
         status = span._status
+        from_afar = True
+        if remote is None:
+            parent: Any = span._made_parent
+            from_afar = parent and parent[2]
+            ids = _live_ids(span, parent)
+        else:
+            ids = _served_ids(b"\x0a\x10", remote[1], b"\x12\x08", span._span_id, b"\x22\x08", remote[2])
         parts = [
-            _live_ids(span, parent),
+            ids,
             self._names.get(span._name) or self._name(span._name),
             _KINDS[id(span._kind)],
             _start_and_end(span._start_time, span._end_time),
         ]
         if made is None:
+            if span._facts is not None:
+                self._facts.extend(parts, span._facts)
             self._cache.extend(parts, span._values.items())
         else:
             self._cache.extend(parts, made._dict.items())
@@ -101,9 +112,9 @@ class SpanEncoder:
         if span._listed:
             parts += _events_and_links(span)
         if status is UNSET:
-            parts.append(_REMOTE_END if parent and parent[2] else _LOCAL_END)
+            parts.append(_REMOTE_END if from_afar else _LOCAL_END)
         else:
-            parts += [_status(status), b"\x85\x01", _REMOTE_PARENT if parent and parent[2] else _LOCAL_PARENT]
+            parts += [_status(status), b"\x85\x01", _REMOTE_PARENT if from_afar else _LOCAL_PARENT]
         return parts
 
     def _name(self, name: str) -> bytes:

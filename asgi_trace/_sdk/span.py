@@ -19,8 +19,9 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import _tracer_metrics
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, Status, StatusCode
 
+from .._propagation.traceparent import RemoteParent, remote_span_context
 from .attributes import SpanAttributes, need_no_cleaning
-from .tracer_settings import FLAGS, RANDOM, SAMPLED, TracerSettings
+from .tracer_settings import FLAGS, MOST_FACTS, RANDOM, SAMPLED, TracerSettings
 
 UNSET = Status(StatusCode.UNSET)
 NO_STATE = INVALID_SPAN_CONTEXT.trace_state
@@ -71,6 +72,7 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
 
     __slots__ = (
         "_end_time",
+        "_facts",
         "_kind",
         "_listed",
         "_lock",
@@ -78,6 +80,7 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
         "_made_context",
         "_made_parent",
         "_name",
+        "_remote",
         "_settings",
         "_span_id",
         "_start_time",
@@ -89,13 +92,19 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
     _settings: TracerSettings
     _trace_id: int
     _span_id: int
+    _remote: RemoteParent | None
+    """The caller of a request: what the parent and the trace id are made of when something asks for them."""
     _made_parent: Any
+    """The parent's context; with `_remote`, once something has asked for it."""
     _made_context: SpanContext | None
     """The span's context, once something has asked for it."""
     _lock: Any
     """Reentrant: what is made at the first read may be read by a method that holds it."""
     _values: dict[str, Any]
-    """The attributes: the very dict inside of `_made_attributes`, where that exists. None: that is of another class."""
+    """The attributes, without those that `_facts` become: the very dict inside of `_made_attributes`, where that exists
+    before the span's end. None: that is of another class."""
+    _facts: Any
+    """A tuple whose first item turns it into attributes, when something asks for them. They come before `_values`."""
     _made_attributes: Any
     """What the SDK's methods see as `_attributes`, once something has asked for it."""
     _listed: bool
@@ -118,11 +127,12 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
         """See `opentelemetry.trace.Span`."""
         made = self._made_context
         if made is None:
-            flags, state = self._settings.root_flags, NO_STATE
-            parent: Any = self._made_parent
-            if parent is not None:
-                flags, state = SAMPLED | (parent[3] & RANDOM), parent[4]
-            values = (self._trace_id, self._span_id, False, FLAGS[flags], state, True)
+            parent: Any = self._parent
+            if parent is None:
+                values = (self._trace_id, self._span_id, False, FLAGS[SAMPLED + RANDOM], NO_STATE, True)
+            else:
+                flags = FLAGS[SAMPLED | (parent[3] & RANDOM)]
+                values = (parent[0], self._span_id, False, flags, parent[4], True)
             self._made_context = made = _new_tuple(SpanContext, values)
         return made
 
@@ -132,16 +142,24 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
 
     @_context.setter
     def _context(self, value: SpanContext) -> None:
+        self._forget_remote()
         self._made_context = value
 
     @property
     def _parent(self) -> Any:
-        return self._made_parent
+        made = self._made_parent
+        if made is None and self._remote is not None:
+            self._made_parent = made = remote_span_context(self._remote)
+        return made
 
     @_parent.setter
     def _parent(self, value: Any) -> None:
-        self.get_span_context()  # made of the parent that the span started with
+        self._forget_remote()
         self._made_parent = value
+
+    def _forget_remote(self) -> None:
+        """Keep ids and parent as they are: one of them is about to be replaced by another one."""
+        self._made_parent, self._made_context, self._remote = self._parent, self.get_span_context(), None
 
     @property
     def _attributes(self) -> Any:
@@ -150,15 +168,28 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
             with self._lock:
                 made = self._made_attributes
                 if made is None:
-                    made = self._settings.attribute_limits.around(self._values)
-                    made._immutable = self._end_time is not None
-                    self._made_attributes = made
+                    made = self._made_attributes = self._describe()
         return None if made is _REMOVED else made
 
     @_attributes.setter
     def _attributes(self, value: Any) -> None:
         self._made_attributes = _REMOVED if value is None else value
         self._values = value._dict if type(value) is SpanAttributes else None  # type: ignore[assignment]
+
+    def _describe(self) -> SpanAttributes:
+        """The attributes, with what the facts become. Call it with the lock.
+
+        Before the end, `_values` is replaced by the dict of the result, so that later attributes reach that. After it
+        nothing is added any more, and an encoder may be reading `_values` at the same time: that stays as it is.
+        """
+        values, facts, ended = self._values, self._facts, self._end_time is not None
+        if facts is not None:
+            values = {**facts[0].attributes(facts), **values}
+            if not ended:
+                self._values = values
+        made = self._settings.attribute_limits.around(values)
+        made._immutable = ended
+        return made
 
     def set_attribute(self, key: str, value: Any) -> None:
         """See `opentelemetry.trace.Span`."""
@@ -168,7 +199,12 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
             lock.acquire()  # not `with`, which takes twice the instructions
             try:
                 values = self._values
-                if self._end_time is None and values is not None and len(values) < settings.room:
+                if (
+                    self._end_time is None
+                    and values is not None
+                    and len(values) < settings.room
+                    and (self._facts is None or self._made_attributes is not None or self._is_late(values, key))
+                ):
                     values.pop(key, None)  # an attribute that is set again moves to the end, as in the SDK
                     values[key] = value
                     return
@@ -184,12 +220,45 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
             if need_no_cleaning(given, settings.uncleaned):
                 with self._lock:
                     values = self._values
-                    if self._end_time is None and values is not None and len(values) + len(given) <= settings.room:
+                    if (
+                        self._end_time is None
+                        and values is not None
+                        and len(values) + len(given) <= settings.room
+                        and (
+                            self._facts is None
+                            or self._made_attributes is not None
+                            or all(self._is_late(values, key) for key in given)
+                        )
+                    ):
                         for key, value in given.items():
                             values.pop(key, None)
                             values[key] = value
                         return
         super().set_attributes(attributes)
+
+    def _is_late(self, values: dict[str, Any], key: str) -> bool:
+        """Whether an attribute belongs behind those that the facts become, and surely has room there."""
+        return len(values) < MOST_FACTS and key not in self._facts[0].keys
+
+    def finish(self, attributes: dict[str, Any], old_name: str, name: str | None, end_time: int) -> None:
+        """Set the last attributes of a span that started from facts, rename it if it still has `old_name`, and end it.
+
+        `attributes` are few, need no cleaning, are none of the facts, and belong to the span from now on.
+        """
+        if self._end_time is None:
+            if name is not None and self._name == old_name:
+                self.update_name(name)
+            lock = self._lock
+            lock.acquire()
+            try:
+                alone = not self._values and self._made_attributes is None and self._end_time is None
+                if alone:
+                    self._values = attributes
+            finally:
+                lock.release()
+            if not alone:
+                self.set_attributes(attributes)
+        self.end(end_time)
 
     def update_name(self, name: str) -> None:
         """See `opentelemetry.trace.Span`."""
@@ -253,6 +322,8 @@ def new_span(settings: TracerSettings, name: str, parent: Any, kind: Any, attrib
     span._status = UNSET
     span._listed = False
     span._lock = RLock()
+    span._remote = None
+    span._facts = None
     span._made_context = None
     span._made_attributes = None
     if not attributes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import getrandbits
+from threading import RLock
+from time import time_ns
 from types import MappingProxyType
 from typing import Any
 
@@ -28,10 +30,12 @@ from opentelemetry.util.types import Attributes
 from .._otel.api import SPAN_KEY
 from .current_span import CurrentSpan
 from .sampler_thresholds import LOCAL, LOW_BITS, REMOTE
-from .span import NO_STATE, _Span, new_span
+from .span import NO_STATE, UNSET, _Span, new_span
 from .span_check import same_as_sdk
 from .tracer_settings import FLAGS, RANDOM, SAMPLED, TracerSettings
+from .unsampled_span import UnsampledSpan
 
+_new = object.__new__
 _TOO_LARGE = 1 << 128
 _new_tuple: Any = tuple.__new__  # what the constructor of a span context comes to, without its checks
 
@@ -107,6 +111,57 @@ class Tracer(sdk.Tracer):
             self.span_processor.on_start(span, parent_context=context)
         return span
 
+    def start_from_facts(self, name: str, kind: SpanKind, received: Any, facts: Any, start_time: int | None) -> Any:
+        """Start the span of a request that `facts` describe. None: it has to be started in the usual way.
+
+        `received` is what the caller sent: the parts of a `traceparent`, or a Context. The span records exceptions and
+        sets its status only when told to.
+        """
+        settings = self._settings
+        if settings is None or settings.multi_processor._span_processors is not settings.processors:
+            settings = self._current_settings()
+        if not (settings.takes_facts and settings.quiet_start and self._tracer_config.is_enabled):
+            return None
+        known: Any = settings.thresholds
+        remote = parent = None
+        trace_id = 0
+        if type(received) is tuple:
+            remote = received
+            limit = known[REMOTE + (remote[3] & SAMPLED)]
+            if limit <= LOW_BITS and int.from_bytes(remote[1][8:], "big") >= limit:
+                return UnsampledSpan(remote)
+        else:
+            parent = get_current_span(received).get_span_context()
+            if type(parent) is not SpanContext:
+                return None
+            if parent[5]:  # is_valid
+                trace_id = parent[0]
+                limit = known[(REMOTE if parent[2] else LOCAL) + (parent[3] & SAMPLED)]
+            else:
+                parent = None
+                trace_id = getrandbits(128) or self.id_generator.generate_trace_id()
+                limit = known[0]
+            if trace_id & LOW_BITS >= limit:
+                state = None if parent is None else parent[4]
+                return NonRecordingSpan(self._new_context(trace_id, parent, False, state))
+        span = _new(_Span)
+        span._remote = remote
+        span._made_parent = parent
+        span._trace_id = trace_id
+        span._span_id = getrandbits(64) or self.id_generator.generate_span_id()
+        span._settings = settings
+        span._name = name
+        span._kind = kind
+        span._status = UNSET
+        span._listed = False
+        span._lock = RLock()
+        span._facts = facts
+        span._values = {}
+        span._made_context = span._made_attributes = None
+        span._start_time = time_ns() if start_time is None else start_time
+        span._end_time = None
+        return span
+
     def _start_asking(self, settings: TracerSettings, parent: Any, arguments: tuple[Any, ...]) -> Span:
         """Start a span whose sampler, ids or metrics have to be asked, in the SDK's order."""
         name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception = arguments
@@ -173,10 +228,12 @@ class TracerProvider(sdk.TracerProvider):
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> APITracer:
         """See `opentelemetry.trace.TracerProvider`."""
-        tracer = super().get_tracer(*args, **kwargs)
-        if type(tracer) is sdk.Tracer and same_as_sdk(adopt):
-            return adopt(tracer)
-        return tracer
+        return fast_tracer(super().get_tracer(*args, **kwargs))
+
+
+def fast_tracer(tracer: APITracer) -> APITracer:
+    """The same tracer as one of ours, where it is the SDK's own and its spans are as expected; else as it is."""
+    return adopt(tracer) if type(tracer) is sdk.Tracer and same_as_sdk(adopt) else tracer
 
 
 def adopt(tracer: sdk.Tracer) -> Tracer:

@@ -24,6 +24,9 @@ SAMPLED = int(TraceFlags.SAMPLED)
 RANDOM = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))  # 0 before API 1.42, which does not know it
 FLAGS = tuple(TraceFlags(number) for number in range(1 + SAMPLED + RANDOM))
 
+MOST_FACTS = 16
+"""More than facts become attributes, and as many attributes may be added before the facts have become some."""
+
 _NO_METRICS = getattr(_tracer_metrics, "NoOpTracerMetrics", None)
 """What counts nothing. None before SDK 1.42, where spans are always counted."""
 _GENERATE = RandomIdGenerator.generate_trace_id, RandomIdGenerator.generate_span_id
@@ -43,9 +46,9 @@ class TracerSettings:
         "quiet_start",
         "resource",
         "room",
-        "root_flags",
         "sampler",
         "span_processor",
+        "takes_facts",
         "thresholds",
         "uncleaned",
     )
@@ -65,8 +68,8 @@ class TracerSettings:
 
     thresholds: Thresholds | None
     """The sampler's decisions, where all that matters is known beforehand: the sampler, the ids, no metrics."""
-    root_flags: int
-    """The trace flags of a sampled span without a parent."""
+    takes_facts: bool
+    """Whether a span may be kept as facts: all of these attributes fit in, and none is cut."""
 
     multi_processor: Any
     processors: Any
@@ -92,7 +95,7 @@ class TracerSettings:
         uncounted = type(tracer._tracer_metrics) is _NO_METRICS
         known = uncounted and _has_random_ids(tracer.id_generator)
         self.thresholds = thresholds(tracer.sampler) if known else None
-        self.root_flags = SAMPLED + RANDOM
+        self.takes_facts = self.thresholds is not None and str in self.uncleaned and self.room >= 2 * MOST_FACTS
         self._look_at_processors(tracer.span_processor)
         if not uncounted:
             self.on_end = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from .._options.redact import Redaction
 from .._types import Attributes, Scope
@@ -47,34 +47,97 @@ def server_protocol(scope: Scope) -> str | None:
     return (_VERSIONS.get(version) or text(version) or None) if isinstance(version, str) else None
 
 
-def server_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, redaction: Redaction) -> Attributes:
-    """What is known of a request before the application runs, in one dict for the span's start.
+class ServerDescription:
+    """How the facts of a request become attributes, with one `redact=` option.
+
+    Facts are a tuple: this object, what `_usual` reads from the scope, the method, the Host header and the user agent
+    (or None). Everything in it is immutable, so that a span may keep them and be described when something reads its
+    attributes. `_sdk.facts_encoding` writes the same attributes straight as bytes.
+    """
+
+    __slots__ = ("deferrable", "redaction")
+
+    keys = frozenset({METHOD, SCHEME, PROTOCOL_VERSION, PROTOCOL_NAME, SERVER_ADDRESS, SERVER_PORT, PATH, QUERY})
+    keys |= {CLIENT_ADDRESS, PEER_ADDRESS, PEER_PORT, USER_AGENT}
+    """All keys that facts can become."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        self.redaction = redaction
+        self.deferrable = redaction.is_standard
+        """Whether facts may be described later: a function of the application is called at the request's start."""
+
+    def attributes(self, facts: ServerFacts) -> Attributes:
+        """The attributes that a span starts with."""
+        _, (kind, scheme, _, _, version, (address, port)), method, host, user_agent = facts
+        attributes = shared_attributes(kind, method, scheme, version, host).copy()
+        attributes[PATH] = path_of(facts)
+        query = self.query_of(facts)
+        if query:
+            attributes[QUERY] = query
+        attributes[CLIENT_ADDRESS] = attributes[PEER_ADDRESS] = address
+        attributes[PEER_PORT] = port
+        if user_agent is not None:
+            attributes[USER_AGENT] = user_agent.decode("latin-1")
+        return attributes
+
+    def query_of(self, facts: ServerFacts) -> str:
+        """`url.query`; empty for none."""
+        query = facts[1][3]
+        return self.redaction.query(query.decode()) if query else ""
+
+
+ServerFacts: TypeAlias = tuple[ServerDescription, tuple[Any, ...], str, bytes, "bytes | None"]
+
+
+def path_of(facts: ServerFacts) -> str:
+    """`url.path`."""
+    path: str = facts[1][2].decode()
+    return path.partition("?")[0] if "?" in path else path
+
+
+def server_facts(
+    scope: Scope, fields: dict[bytes, bytes], method: str, description: ServerDescription
+) -> ServerFacts | None:
+    """The facts of a request whose scope is as servers write it. None: something is missing or odd.
 
     `fields` maps lower-case header names to values, `method` is already normalised.
     """
-    # Fast path: a scope as servers write it. Whatever is missing or odd raises, and is looked at with more care.
     try:
-        kind, scheme, raw_path, query, version, (address, port) = _usual(scope)
+        usual = _usual(scope)
+        _, scheme, raw_path, query, version, client = usual
+        address, port = client
         host = fields[b"host"]
-        if not (
-            len(host) < LONGEST_HOST and raw_path[0] == _SLASH and address.isascii() and type(port) is int and port
+        if (
+            type(raw_path) is bytes
+            and raw_path[0] == _SLASH
+            and raw_path.isascii()
+            and type(query) is bytes
+            and query.isascii()
+            and type(client) is tuple
+            and address
+            and address.isascii()
+            and type(port) is int
+            and port
+            and host
+            and len(host) < LONGEST_HOST
+            and scheme in DEFAULT_PORTS
+            and version in _VERSIONS
+            and method is not OTHER_METHOD
         ):
-            return _careful_attributes(scope, fields, method, redaction)
-        attributes = _addressed(kind, method, scheme, version, host).copy()
-        attributes[PATH] = path = raw_path.decode()
-        if "?" in path:
-            attributes[PATH] = path.partition("?")[0]
-        if query:
-            attributes[QUERY] = redaction.query(query.decode())
+            return description, usual, method, host, fields.get(b"user-agent")
     except (AttributeError, LookupError, TypeError, ValueError):
-        return _careful_attributes(scope, fields, method, redaction)
-    attributes[CLIENT_ADDRESS] = attributes[PEER_ADDRESS] = address
-    attributes[PEER_PORT] = port
-    if b"user-agent" in fields:
-        attributes[USER_AGENT] = fields[b"user-agent"].decode("latin-1")
-    if method is OTHER_METHOD:
-        attributes.update(_original_method(scope))
-    return attributes
+        pass
+    return None
+
+
+def server_attributes(
+    scope: Scope, fields: dict[bytes, bytes], method: str, description: ServerDescription
+) -> Attributes:
+    """What is known of a request before the application runs, in one dict for the span's start."""
+    facts = server_facts(scope, fields, method, description)
+    if facts is None:
+        return _careful_attributes(scope, fields, method, description.redaction)
+    return description.attributes(facts)
 
 
 def _careful_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, redaction: Redaction) -> Attributes:
@@ -134,13 +197,9 @@ def _parsed_host(host: bytes, scheme: str) -> tuple[str, int | None] | None:
 
 
 @lru_cache(maxsize=256)
-def _addressed(kind: str, method: str, scheme: str, version: str, host: bytes) -> Attributes:
-    """The attributes that most requests of a service share. Raises KeyError where one of the values is unusual."""
-    if not host:
-        raise KeyError(host)
+def shared_attributes(kind: str, method: str, scheme: str, version: str, host: bytes) -> Attributes:
+    """The attributes that most requests of a service share."""
     attributes: Attributes = {METHOD: method, SCHEME: scheme, PROTOCOL_VERSION: _VERSIONS[version]}
-    if scheme not in DEFAULT_PORTS:
-        raise KeyError(scheme)
     if kind == "websocket":
         attributes[PROTOCOL_NAME] = "websocket"
     return {**attributes, **_host_address(host, scheme)}

@@ -22,7 +22,7 @@ from .._otel.tracers import Tracers
 from .._propagation.propagator import Propagation
 from .._semconv.http import known_methods
 from .._semconv.names import REQUEST_HEADER, RESPONSE_HEADER, SCHEME
-from .._semconv.server import server_attributes
+from .._semconv.server import ServerDescription, server_attributes
 from .._types import Attributes, Headers, Message, Scope
 from .failed_request import server_logs_afterwards
 from .forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
@@ -42,6 +42,8 @@ class ServerConfig:
     """
 
     __slots__ = (
+        "defers",
+        "description",
         "errors",
         "excluded",
         "excluded_path",
@@ -112,7 +114,9 @@ class ServerConfig:
             )
             or None
         )
+        self.description = ServerDescription(self.redaction)
         self.reads_more_headers = self.proxies is not None or self.request_headers is not None
+        self.defers = self.description.deferrable and not self.reads_more_headers
         self.on_request = hook("on_request", on_request)
         self.on_response = hook("on_response", on_response)
         self.response_header = response_header_of(response_header)
@@ -128,7 +132,7 @@ class ServerConfig:
         `fields` is `dict(headers)`, `method` a known method or `_OTHER`. `forwarded` is what `forwarded()` returned;
         None: it has not been read yet.
         """
-        attributes = server_attributes(scope, fields, method, self.redaction)
+        attributes = server_attributes(scope, fields, method, self.description)
         if forwarded is None:
             forwarded = self.forwarded(scope, headers)
         if forwarded is not NOTHING_FORWARDED:

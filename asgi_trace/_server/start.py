@@ -17,8 +17,10 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Tracer
 from .._otel.api import REAL, SPAN_KEY, is_suppressed
 from .._otel.context import get_current
 from .._otel.lazy_attributes import LazyAttributes
+from .._propagation.propagator import caller_context
+from .._propagation.traceparent import RemoteParent
 from .._semconv.names import OTHER_METHOD
-from .._semconv.server import server_attributes, server_protocol, server_scheme
+from .._semconv.server import server_attributes, server_facts, server_protocol, server_scheme
 from .._types import AttributeValue, Headers, Receive, Scope, Send
 from .coexistence import CLAIM, CLAIMS, FASTAPI, STARLETTE, claim, other_instrumentation, release
 from .config import ServerConfig
@@ -60,14 +62,14 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
         if aside is not None:
             return aside, receive, send, None
     fields = dict(headers)
-    parent = config.propagation.extract(fields, headers)
+    received = config.propagation.receive(fields, headers)
     links: Sequence[Link] = ()
-    if config.trusts is not None and parent and not config.trusts(scope):
-        parent, links = _EMPTY, _links_to(parent)
+    if config.trusts is not None and received and not config.trusts(scope):
+        received, links = _EMPTY, _links_to(caller_context(received))
     measured = kind == "http" and config.metrics.state[REAL] is not None and config.metrics.live()
     tracer = config.tracers.fixed or config.tracers.current()
     if tracer is None and not measured and config.response_header is None:
-        return (parent, receive, send, None) if parent or ambient else None
+        return (caller_context(received), receive, send, None) if received or ambient else None
     try:
         if alone:  # claim(), without the call
             scope[CLAIM] = CLAIMS
@@ -77,7 +79,7 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
             claim(scope)
     except Exception:  # a scope that cannot be written to
         config.guard.report("marking a request as traced")
-    return _trace(config, kind, scope, receive, send, headers, fields, parent, links, tracer, measured)
+    return _trace(config, kind, scope, receive, send, headers, fields, received, links, tracer, measured)
 
 
 def _trace(
@@ -88,7 +90,7 @@ def _trace(
     send: Send,
     headers: Headers,
     fields: dict[bytes, bytes],
-    parent: Context,
+    received: Context | RemoteParent,
     links: Sequence[Link],
     tracer: Tracer | None,
     measured: bool,
@@ -103,9 +105,17 @@ def _trace(
     forwarded = config.forwarded(scope, headers) if measured else None
     span: Any  # a Context holds objects
     recording = False
+    from_facts = config.tracers.start_from_facts
+    name = "HTTP" if method is OTHER_METHOD else method
+    span = facts = None
     if tracer is None:
-        span = parent.get(SPAN_KEY, INVALID_SPAN)
-    else:
+        span = caller_context(received).get(SPAN_KEY, INVALID_SPAN)
+    elif from_facts is not None and config.defers and not links:
+        facts = server_facts(scope, fields, method, config.description)
+        if facts is not None:
+            span = from_facts(name, _SERVER, received, facts, started_at or None)
+    if span is None and tracer is not None:
+        facts = None
         if not config.tracers.recorded:  # the last one, so most likely not this one either
             attributes: Mapping[str, AttributeValue] = LazyAttributes(
                 config.attributes, scope, fields, headers, method, forwarded
@@ -113,17 +123,17 @@ def _trace(
         elif config.reads_more_headers:
             attributes = config.attributes(scope, fields, headers, method, forwarded)
         else:
-            attributes = server_attributes(scope, fields, method, config.redaction)
-        name = "HTTP" if method is OTHER_METHOD else method
+            attributes = server_attributes(scope, fields, method, config.description)
         # One place records exceptions and sets the status, so both of the SDK's own ways are off.
+        parent = caller_context(received)
         span = tracer.start_span(name, parent, _SERVER, attributes, links, started_at or None, False, False)
     try:
         if tracer is not None:
             config.tracers.recorded = recording = span.is_recording()
         if not recording and not measured and config.response_header is None:
-            return Context({**parent, SPAN_KEY: span, REQUEST_KEY: span}), receive, send, None
+            return _attached(received, span, span), receive, send, None
         exchange = (Request if kind == "http" else WebSocket)(
-            config, parent, scope, receive, send, span, recording, method
+            config, received, scope, receive, send, span, recording, facts is not None, method
         )
     except BaseException:
         span.end()
@@ -133,7 +143,14 @@ def _trace(
         receive, send = _measure(exchange, forwarded, started_at)
     if config.on_request is not None and recording:
         _call(config.on_request, exchange)
-    return Context({**parent, SPAN_KEY: span, REQUEST_KEY: exchange}), receive, send, exchange
+    return _attached(received, span, exchange), receive, send, exchange
+
+
+def _attached(received: Context | RemoteParent, span: Any, request: Any) -> Context:
+    """The context in which the application runs: the caller's, with our span and our request."""
+    if not received or type(received) is tuple:
+        return Context({SPAN_KEY: span, REQUEST_KEY: request})
+    return Context({**received, SPAN_KEY: span, REQUEST_KEY: request})  # type: ignore[dict-item]
 
 
 def _measure(exchange: Request | WebSocket, forwarded: Forwarded, started_at: int) -> tuple[Receive, Send]:
