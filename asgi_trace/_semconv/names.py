@@ -42,7 +42,6 @@ EXCEPTION_MESSAGE = "exception.message"
 EXCEPTION_STACKTRACE = "exception.stacktrace"
 
 # Attributes of spans around code
-FUNCTION_NAME = "code.function.name"
 
 # Attributes of our own
 CANCELLED = "asgi_trace.cancelled"

@@ -22,7 +22,7 @@ from .._otel.context import get_current, restore
 from .._otel.exceptions import ExceptionRecorder, description
 from .._otel.tracers import Tracers
 from .._semconv.http import error_type, is_cancellation
-from .._semconv.names import CANCELLED, ERROR_TYPE, FUNCTION_NAME, TRACED_EXCEPTION
+from .._semconv.names import CANCELLED, ERROR_TYPE, CODE_FUNCTION_NAME, TRACED_EXCEPTION
 from .._server.excluded_span import ExcludedSpan
 from .._types import AttributeValue
 from .target import names_of
@@ -49,7 +49,7 @@ class Operation:
         qualified, function_name = names_of(target)
         self._target = target
         self._name = qualified if name is None else name
-        self._attributes: dict[str, AttributeValue] = {FUNCTION_NAME: function_name}
+        self._attributes: dict[str, AttributeValue] = {CODE_FUNCTION_NAME: function_name}
         self._describe: Callable[..., Mapping[str, AttributeValue]] | None = None
         if callable(attributes):
             self._describe = attributes
