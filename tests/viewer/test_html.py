@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import time
 from html.parser import HTMLParser
@@ -103,7 +105,9 @@ def test_the_page_loads_nothing() -> None:
     style = page[page.index("<style>") : page.index("</style>")]
     assert not re.search(r"url\(|@import|expression|@font-face", style)
     policies = [attributes["content"] for _, attributes in reader.elements if "http-equiv" in attributes]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"]
+    digest = base64.b64encode(hashlib.sha256(style.removeprefix("<style>").encode()).digest()).decode()
+    assert policies == [f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"]
+    assert not [name for _, attributes in reader.elements for name in attributes if name == "style"]
 
 
 def test_every_span_can_be_opened_and_the_cause_is_open() -> None:

@@ -109,7 +109,7 @@ def test_sigterm_ends_it_like_ctrl_c_and_everything_is_saved(tmp_path: Path) -> 
     assert output.splitlines()[-1] == "2 traces, 0 failed, 2 spans"
     assert len([json.loads(line) for line in saved.read_text("utf-8").splitlines()]) == 2
     saved.write_text(saved.read_text("utf-8") + "not json\n{}\n")
-    with view("--grpc-port", "0", "--page-port", "0", str(saved)) as running:
+    with view("--page-port", "0", str(saved)) as running:
         running.wait_for("Ctrl-C")
         code, output = running.end()
     assert code == 0
@@ -117,7 +117,7 @@ def test_sigterm_ends_it_like_ctrl_c_and_everything_is_saved(tmp_path: Path) -> 
     assert output.splitlines()[-1] == "2 traces, 0 failed, 2 spans"
     assert f"! {saved}, line 3: this is not a JSON object" in running.said
     assert f"! {saved}, line 4: there is no resourceSpans" in running.said
-    assert "OTLP/HTTP" not in running.said
+    assert "OTLP" not in running.said
 
 
 def test_a_command_runs_under_it_and_its_exit_code_is_ours(tmp_path: Path) -> None:

@@ -6,25 +6,32 @@ load or run nothing. All text goes through `text` (control and direction charact
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib.resources import files
 from pathlib import Path
 
 from ..analysis.summary import RouteStats
 from ..analysis.timeline import Timeline
 from ..receive.records import LogRecord
 from ..text import duration, one_line, plural
+from .layout import chip, mark, static
 from .markup import Markup, element, joined
-from .section import LOG_COLUMNS, chip, log_row, moment, trace_section
+from .panel import LOG_COLUMNS, log_row, moment
+from .section import trace_section
 from .wording import Colours, outcome_style, took
 
 MAX_SPANS = 10_000
 """Spans on one page; later traces are left out, and the page says so."""
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+def policy() -> str:
+    """What a saved page may do: show its own style, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(static("page.css").encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -74,15 +81,15 @@ def render(page: Page) -> str:
             id="traces",
         ),
         element("footer", "Made by asgi-trace. The page is one file: no script, nothing loaded from anywhere."),
-        class_="page",
+        class_="page saved",
     )
     head = joined(
         (
-            Markup('<meta charset="utf-8">'),
-            Markup(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
-            Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+            element("meta", charset="utf-8"),
+            element("meta", http_equiv="Content-Security-Policy", content=policy()),
+            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
             element("title", one_line(page.title)),
-            element("style", Markup(files(__package__).joinpath("page.css").read_text("utf-8"))),
+            element("style", Markup(static("page.css"))),
         )
     )
     skip = element("a", "Skip to the traces", href="#traces", class_="skip")
@@ -125,10 +132,9 @@ def _header(page: Page, shown: Sequence[Timeline], remarks: Iterable[str], colou
 def _index_entry(timeline: Timeline, page: Page) -> Markup:
     heading = one_line(page.headings.get(timeline.trace_id, ""))
     tone = outcome_style(timeline.failed)
-    mark, outcome = {"bad": ("✗", "failed"), "good": ("✓", "succeeded"), "warn": ("?", "not known yet")}[tone]
     return element(
         "a",
-        element("span", mark, class_=tone, role="img", aria_label=outcome),
+        mark(timeline.failed),
         element(
             "span",
             element("b", one_line(timeline.title)),

@@ -29,7 +29,7 @@ def outcome_style(failed: bool | None) -> str:
     return "warn" if failed is None else "bad" if failed else "good"
 
 
-def took(nanoseconds: int | None) -> str:
+def took(nanoseconds: float | None) -> str:
     """A duration, or `?` where a span has no end."""
     return "?" if nanoseconds is None else duration(nanoseconds)
 
