@@ -22,7 +22,7 @@ from .._otel.context import get_current, restore
 from .._otel.exceptions import ExceptionRecorder, description
 from .._otel.tracers import Tracers
 from .._semconv.http import error_type, is_cancellation
-from .._semconv.names import CANCELLED, ERROR_TYPE, CODE_FUNCTION_NAME, TRACED_EXCEPTION
+from .._semconv.names import CANCELLED, CODE_FUNCTION_NAME, ERROR_TYPE, TRACED_EXCEPTION
 from .._server.excluded_span import ExcludedSpan
 from .._types import AttributeValue
 from .target import names_of
