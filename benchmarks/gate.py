@@ -37,7 +37,7 @@ _CLIENT = [
     *(f"client/{cases.TRANSPORT}/{state}" for state in cases.OTHER_STATES),
     f"client/{cases.GET_STREAMED}/{cases.SAMPLED}",
 ]
-_SPANS = [f"spans/{cases.CHILDREN}/{cases.SAMPLED}"]
+_SPANS = [f"spans/{shape}/{cases.SAMPLED}" for shape in cases.SPAN_SHAPES]
 ROWS = (*_SERVER, *_CLIENT, *_SPANS)
 
 Counts = dict[str, dict[str, float]]

@@ -217,10 +217,6 @@ class AsgiTrace(OpenTelemetryPeer):
     excludes: ClassVar[dict[str, Any]] = {"exclude": "^/items/"}
     captures: ClassVar[dict[str, Any]] = {"capture_request_headers": traffic.CAPTURED_HEADER}
 
-    def measures(self, case: Case) -> bool:
-        able = case.shape != cases.TRACED or hasattr(import_module("asgi_trace"), "traced")
-        return able and super().measures(case)
-
     def client(self, case: Case) -> Unit:
         import httpx
 
@@ -231,7 +227,7 @@ class AsgiTrace(OpenTelemetryPeer):
         return traffic.calls_of_client(httpx.AsyncClient(transport=transport))
 
     def spans(self, case: Case) -> Unit:
-        return traffic.ten_calls(attribute("asgi_trace:traced")(traffic.plain_function))
+        return traffic.ten_calls(attribute("asgi_trace:traced")(traffic.plain_function, **self.providers(case)))
 
 
 class AsgiTraceConfigured(AsgiTrace):
