@@ -45,14 +45,20 @@ class Exported:
 
 @pytest.fixture(autouse=True)
 def plain_logging() -> Iterator[None]:
-    """A `logging` as a new process has it: no handler, the root logger at WARNING; as before afterwards."""
+    """A `logging` as a new process has it: no handler, no level but the root's; as before afterwards."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers = root.handlers[:]
+    named = [each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    before = [(each, each.level, each.disabled) for each in (root, *named)]
+    for each, _, _ in before:
+        each.setLevel(logging.WARNING if each is root else logging.NOTSET)
+        each.disabled = False
     root.handlers[:] = []
-    root.setLevel(logging.WARNING)
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for each, level, disabled in before:
+        each.setLevel(level)
+        each.disabled = disabled
 
 
 @pytest.fixture

@@ -224,8 +224,14 @@ def test_the_variable_never_stops_a_service(value: str, parts: str, warning: str
 PACKAGE = Path(asgi_trace.__file__).parent
 PERMITTED = {
     "opentelemetry._logs": "the only name of the API's module for logs",
+    "opentelemetry.sdk._logs": "the only name of the SDK's module for logs",
+    "opentelemetry.sdk._logs.export": "the only name of the SDK's exporters of logs",
+    "opentelemetry.exporter.otlp.proto.common._log_encoder": "the only name of the official encoder of logs",
     "sys._getframe": "documented by Python",
     "os._exit": "documented by Python",
+    "_SubParsersAction": "the only name that argparse has for the type of its subcommands",
+    "_preferred_aggregation": "how the SDK's metric readers ask an exporter what it prefers",
+    "_preferred_temporality": "how the SDK's metric readers ask an exporter what it prefers",
     "_export_lock": "the SDK's metric reader keeps it locked in a forked child",
     "_is_coroutine": "how Python 3.10 and 3.11 mark a plain function that returns an awaitable",
 }
