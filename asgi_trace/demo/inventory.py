@@ -12,13 +12,10 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
-from opentelemetry import trace
-
-from .. import TraceMiddleware, set_route
+from .. import TraceMiddleware, set_route, traced
 from .._types import ASGIApp, Receive, Scope, Send
 from .database import Database
 
-_tracer = trace.get_tracer("asgi_trace.demo")
 _logger = logging.getLogger("inventory")
 
 _STOCK = """
@@ -67,12 +64,15 @@ class Inventory:
 
     async def _reserve(self, sku: str, receive: Receive, send: Send) -> None:
         count = json.loads(await _body(receive))["count"]
-        with _tracer.start_as_current_span("take from the shelf", attributes={"inventory.sku": sku}):
-            _logger.info("taking %d x %s", count, sku)
-            await self._database.run(
-                "UPDATE", "stock", "UPDATE stock SET quantity = quantity - ? WHERE sku = ?", count, sku
-            )
+        await self._take(sku, count)
         await _answer(send, 201, {"sku": sku, "reserved": count})
+
+    @traced("take from the shelf", attributes=lambda sku, **_: {"inventory.sku": sku})
+    async def _take(self, sku: str, count: int) -> None:
+        _logger.info("taking %d x %s", count, sku)
+        await self._database.run(
+            "UPDATE", "stock", "UPDATE stock SET quantity = quantity - ? WHERE sku = ?", count, sku
+        )
 
     async def _show(self, sku: str, send: Send) -> None:
         rows = await self._database.run("SELECT", "stock", "SELECT quantity FROM stock WHERE sku = ?", sku)
@@ -81,9 +81,7 @@ class Inventory:
             return
         quantity = rows[0][0]
         if quantity == 0:
-            with _tracer.start_as_current_span("ask the supplier", attributes={"inventory.sku": sku}):
-                _logger.warning("%s is sold out, asking the supplier", sku)
-                await asyncio.sleep(_SUPPLIER_TAKES)
+            await _ask_the_supplier(sku)
         await _answer(send, 200, {"quantity": quantity})
 
     async def _list(self, send: Send) -> None:
@@ -95,6 +93,12 @@ class Inventory:
             await asyncio.sleep(0.05)
         await send({"type": "http.response.body", "body": b""})
         _logger.info("listed %d articles", len(rows))
+
+
+@traced("ask the supplier", attributes=lambda sku: {"inventory.sku": sku})
+async def _ask_the_supplier(sku: str) -> None:
+    _logger.warning("%s is sold out, asking the supplier", sku)
+    await asyncio.sleep(_SUPPLIER_TAKES)
 
 
 async def _body(receive: Receive) -> bytes:

@@ -8,18 +8,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from opentelemetry import trace
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from .. import TraceMiddleware
+from .. import TraceMiddleware, traced
 from ..httpx import AsyncTraceTransport
 from .database import Database
 
-_tracer = trace.get_tracer("asgi_trace.demo")
 _logger = logging.getLogger("orders")
 
 _ORDERS = """
@@ -59,14 +57,18 @@ async def place(request: Request) -> Response:
     )
     order = rows[0][0]
     try:
-        with _tracer.start_as_current_span("reserve stock", attributes={"orders.id": order}):
-            await asyncio.gather(*(_reserve(request, sku, count) for sku, count in wanted["items"].items()))
+        await _reserve_all(request, order, wanted["items"])
     except httpx.HTTPStatusError as exc:
         _logger.error("order %d: inventory answered %d", order, exc.response.status_code)
         await database.run("UPDATE", "orders", "UPDATE orders SET state = 'refused' WHERE id = ?", order)
         return JSONResponse({"order": order, "state": "refused"}, status_code=502)
     _logger.info("order %d is placed", order)
     return JSONResponse({"order": order, "state": "placed"}, status_code=201)
+
+
+@traced("reserve stock", attributes=lambda order, **_: {"orders.id": order})
+async def _reserve_all(request: Request, order: int, items: dict[str, int]) -> None:
+    await asyncio.gather(*(_reserve(request, sku, count) for sku, count in items.items()))
 
 
 async def _reserve(request: Request, sku: str, count: int) -> None:
@@ -83,10 +85,14 @@ async def quote(request: Request) -> Response:
     sku = request.path_params["sku"]
     answer = await request.app.state.client.get(f"/stock/{sku}", extensions={"url_template": "/stock/{sku}"})
     answer.raise_for_status()
-    with _tracer.start_as_current_span("calculate price", attributes={"orders.sku": sku}):
-        price = _PRICES.get(sku, 999)
+    price = _price_of(sku)
     _logger.info("%s costs %.2f", sku, price / 100)
     return JSONResponse({"sku": sku, "price": price, **answer.json()})
+
+
+@traced("calculate price", attributes=lambda sku: {"orders.sku": sku})
+def _price_of(sku: str) -> int:
+    return _PRICES.get(sku, 999)
 
 
 async def catalogue(request: Request) -> Response:

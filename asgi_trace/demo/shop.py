@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from opentelemetry import trace
 from pydantic import BaseModel
 
-from .. import TraceMiddleware
+from .. import TraceMiddleware, traced
 from .._types import ASGIApp
 from ..httpx import AsyncTraceTransport, TraceTransport
 from .database import Database
@@ -44,12 +44,12 @@ async def customer(request: Request, name: str = "ada") -> AsyncIterator[str]:
     _logger.info("session of %s saved", name)
 
 
+@traced("dependency basket", attributes=lambda basket: {"shop.basket.size": len(basket.items)})
 def checked(basket: Basket) -> dict[str, int]:
     """A sync dependency: it runs in a thread, and its span still belongs to the request."""
-    with _tracer.start_as_current_span("dependency basket", attributes={"shop.basket.size": len(basket.items)}):
-        if not all(count > 0 for count in basket.items.values()):
-            raise HTTPException(422, "every count must be positive")
-        return basket.items
+    if not all(count > 0 for count in basket.items.values()):
+        raise HTTPException(422, "every count must be positive")
+    return basket.items
 
 
 def create(orders_url: str) -> ASGIApp:
