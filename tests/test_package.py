@@ -40,7 +40,7 @@ def test_wheel_and_sdist_hold_what_they_should(built: Path) -> None:
     names = set(wheel.namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "asgi_trace").rglob("*.py")}
     assert modules <= names
-    assert {"asgi_trace/py.typed", "asgi_trace/viewer/render/page.css"} <= names
+    assert {"asgi_trace/py.typed", "asgi_trace/viewer/static/page.css"} <= names
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"asgi_trace"}
     (metadata_name,) = (name for name in names if name.endswith("/METADATA"))
     metadata = Parser().parsestr(wheel.read(metadata_name).decode())
