@@ -6,7 +6,6 @@ The vendors' environments lie outside of the repository, in a directory of the u
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -65,11 +64,8 @@ def install(names: list[str], say: Callable[[str], None]) -> bool:
 def _install(name: str, say: Callable[[str], None]) -> bool:
     path = cache() / name
     say(f"{name}: installing {', '.join(REQUIREMENTS[name])}")
-    commands = [
-        [sys.executable, "-m", "venv", "--clear", str(path)],
-        [str(path / "bin" / "python"), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]],
-    ]
-    for command in commands:
+    pip = [str(path / "bin" / "python"), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]]
+    for command in ([sys.executable, "-m", "venv", "--clear", str(path)], pip):
         result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         if result.returncode != 0:
             say(f"{name}: failed\n{result.stderr.strip()[-2000:]}")
@@ -81,23 +77,14 @@ def _install(name: str, say: Callable[[str], None]) -> bool:
 
 def versions(packages: tuple[str, ...] = _VERSIONS) -> dict[str, str]:
     """The versions of those packages that are installed beside this interpreter."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    installed = {each.name: each.version for each in metadata.distributions()}
+    return {package: installed[package] for package in packages if package in installed}
 
 
 def version_of(vendor: str) -> dict[str, str]:
     """The version of a vendor's package in its environment; empty where that is not installed."""
-    interpreter = python(vendor)
-    if interpreter is None:
-        return {}
-    code = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
-    result = subprocess.run([interpreter, "-c", code, vendor], capture_output=True, text=True, check=False)
-    return {vendor: result.stdout.strip()} if result.returncode == 0 else {}
+    found = sorted((cache() / vendor).glob(f"lib/python*/site-packages/{vendor.replace('-', '_')}-*.dist-info"))
+    return {vendor: found[0].name.split("-")[1].removesuffix(".dist")} if found else {}
 
 
 def machine() -> dict[str, str]:
@@ -121,14 +108,6 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or "unknown"
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def source() -> str:
-    """A hash of the package's own files: a run is valid only while they stay as they are."""
-    found = hashlib.sha256()
-    for path in sorted((ROOT / "asgi_trace").rglob("*.py")):
-        found.update(path.read_bytes())
-    return found.hexdigest()
 
 
 def build() -> dict[str, str]:

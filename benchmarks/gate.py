@@ -65,31 +65,20 @@ class Change:
         return self.now <= self.allowed
 
 
-def compare(before: Counts, now: Counts, tolerance: float = TOLERANCE) -> list[Change]:
-    """Our instructions in each row that both have."""
+def compare(before: Counts, now: Counts, same_build: bool) -> list[Change]:
+    """Our instructions in each row that both have; of different builds, our share of the peer in the same row."""
     found = []
-    for case, peer in _pairs(before, now):
-        then, today = before[case][peer], now[case][peer]
-        slack = _SLACK + _BARE_NOISE * before[case].get(BARE.name, 0.0)
-        found.append(Change(case, peer, then, today, then * (1 + tolerance) + slack))
+    for case, peer in [(case, peer.name) for case in before for peer in OURS]:
+        then, today = before[case].get(peer), now.get(case, {}).get(peer)
+        if then is None or today is None:
+            continue
+        if same_build:
+            slack = _SLACK + _BARE_NOISE * before[case].get(BARE.name, 0.0)
+            found.append(Change(case, peer, then, today, then * (1 + TOLERANCE) + slack))
+        elif (reference := _reference(before[case])) and (reference_now := _reference(now[case])):
+            share = then / reference
+            found.append(Change(case, peer, share, today / reference_now, share * (1 + SHARE_TOLERANCE)))
     return found
-
-
-def compare_shares(before: Counts, now: Counts, tolerance: float = SHARE_TOLERANCE) -> list[Change]:
-    """Our share of the reference's instructions, in each row where both runs have a reference."""
-    found = []
-    for case, peer in _pairs(before, now):
-        then, today = _reference(before[case]), _reference(now[case])
-        if then and today:
-            share = before[case][peer] / then
-            found.append(Change(case, peer, share, now[case][peer] / today, share * (1 + tolerance)))
-    return found
-
-
-def _pairs(before: Counts, now: Counts) -> list[tuple[str, str]]:
-    """The rows, and which of ours, that both runs have."""
-    ours = [peer.name for peer in OURS]
-    return [(case, peer) for case in before for peer in ours if peer in before[case] and peer in now.get(case, ())]
 
 
 def _reference(counts: dict[str, float]) -> float | None:
@@ -155,7 +144,7 @@ def run(say: Callable[[str], None], update: bool = False, path: Path = BASELINE)
 
 
 def _judge(say: Callable[[str], None], before: Counts, now: Counts, same: bool) -> int:
-    changes = compare(before, now) if same else compare_shares(before, now)
+    changes = compare(before, now, same)
     if not changes:
         say("benchmark gate: skipped, no row to compare")
         return 0

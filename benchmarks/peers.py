@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from . import cases, traffic
 from .cases import Case
-from .traffic import App, Requests, Runner, TraceHeader, Unit, application
+from .traffic import App, Requests, Runner, Unit, application
 
 MAIN = "main"
 
@@ -39,7 +39,6 @@ class Peer:
     """The middleware's arguments in the rows `excluded`."""
     captures: ClassVar[dict[str, Any]] = {}
     """The middleware's arguments in the rows `captured-header`."""
-    header: ClassVar[TraceHeader] = staticmethod(traffic.traceparent)
     variables: ClassVar[dict[str, str]] = {}
     """Environment variables of its own process."""
 
@@ -56,6 +55,10 @@ class Peer:
         """The kind of process that measures the bare application beside this peer: one that the peer never touches."""
         return self.environment if self.environment == MAIN else f"{self.environment}/bare"
 
+    def header(self, trace_id: str, span_id: str, sampled: bool) -> traffic.Header:
+        """The header with which a caller hands its context on."""
+        return traffic.traceparent(trace_id, span_id, sampled)
+
     def start(self, word: str) -> None:
         """Set up a process of its own, before any framework is imported there."""
 
@@ -71,7 +74,12 @@ class Peer:
 
     def server(self, case: Case) -> App:
         """The application of that row, with the peer around it."""
-        return around(application(case), attribute(self.middleware), **self.options(case))
+        app, middleware, options = application(case), attribute(self.middleware), self.options(case)
+        if not hasattr(app, "add_middleware"):
+            wrapped: App = middleware(app, **options)
+            return wrapped
+        app.add_middleware(middleware, **options)
+        return app
 
     def client(self, case: Case) -> Unit:
         """The client calls of that row."""
@@ -108,15 +116,6 @@ def attribute(path: str) -> Any:
     """What stands at `module:name`."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
-
-
-def around(app: App, middleware: Callable[..., App], **options: Any) -> App:
-    """The middleware as its documentation installs it: with `add_middleware` where the application has that."""
-    add = getattr(app, "add_middleware", None)
-    if add is None:
-        return middleware(app, **options)
-    add(middleware, **options)
-    return app
 
 
 # --- peers on OpenTelemetry ---

@@ -75,8 +75,7 @@ class Sentry(Peer):
     skips = _SKIPS | {cases.EXCLUDED}
     middleware = "sentry_sdk.integrations.asgi:SentryAsgiMiddleware"
 
-    @staticmethod
-    def header(trace_id: str, span_id: str, sampled: bool) -> traffic.Header:
+    def header(self, trace_id: str, span_id: str, sampled: bool) -> traffic.Header:
         """The header that Sentry's callers send."""
         return b"sentry-trace", f"{trace_id}-{span_id}-{int(sampled)}".encode()
 

@@ -30,7 +30,7 @@ from . import cases
 from .cases import Case
 from .peers import MAIN, OURS, Peer
 from .registry import every
-from .traffic import Requests, Runner, gate
+from .traffic import Requests, Runner, opened
 
 _BATCH_SECONDS = 0.004
 _MOST_UNITS = 500
@@ -122,9 +122,9 @@ async def bytes_in_flight(peer: Peer, case: Case, requests: int = 10_000) -> flo
     make = Requests(case, peer.server(case), peer.header)
     warm = [asyncio.create_task(make(number)) for number in range(100)]
     await asyncio.sleep(0.01)
-    gate.opened.set()
+    opened.set()
     await asyncio.gather(*warm)
-    gate.opened.clear()
+    opened.clear()
     del warm
     gc.collect()
     before = _resident()
@@ -133,7 +133,7 @@ async def bytes_in_flight(peer: Peer, case: Case, requests: int = 10_000) -> flo
     await asyncio.sleep(0)
     gc.collect()
     held = _resident() - before
-    gate.opened.set()
+    opened.set()
     await asyncio.gather(*tasks)
     return held / requests
 
