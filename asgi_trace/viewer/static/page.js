@@ -283,7 +283,8 @@
 
   function move(step) {
     const links = stops();
-    const here = links.indexOf(document.activeElement?.closest?.(".row, .trace, tr")?.querySelector("a.title, a.what, a"));
+    const place = document.activeElement?.closest?.(".row, .trace, tr");
+    const here = place ? links.findIndex((link) => place.contains(link)) : -1;
     const there = links[here < 0 ? (step > 0 ? 0 : links.length - 1) : Math.min(links.length - 1, Math.max(0, here + step))];
     there?.focus();
     there?.scrollIntoView({ block: "nearest" });
