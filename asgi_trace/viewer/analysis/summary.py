@@ -66,7 +66,8 @@ def from_histograms(points: Iterable[HistogramPoint]) -> list[RouteStats]:
         if point.name not in _METRICS or not point.count:
             continue
         values = point.attributes
-        method, route = (values.get("http.request.method") or values.get("http.method")), values.get("http.route")
+        method = values.get("http.request.method") or values.get("http.method")
+        route = values.get("http.route") or values.get("http.target")
         key = (point.service, str(method) if method else None, str(route) if route else None, point.name)
         merged[key] = add_points(merged[key], point) if key in merged else point
         status = values.get("http.status_code")

@@ -66,11 +66,13 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The span's name; a client call without a template in it also says whom it called."""
+        """The span's name; one without a template also says whom it called, or on a server which path."""
         name = self.span.name
-        if self.span.kind != "CLIENT" or " " in name:
+        if self.span.kind not in ("CLIENT", "SERVER") or " " in name:
             return name
         request = http.read(self.span)
+        if self.span.kind == "SERVER":
+            return f"{name} {request.path}" if request.path and name == request.method else name
         if not request.host:
             return name
         return f"{name} {request.host}:{request.port}" if request.port else f"{name} {request.host}"
