@@ -162,6 +162,29 @@ class Tracer(sdk.Tracer):
         span._end_time = None
         return span
 
+    def drops_below(self, parent: Any) -> bool:
+        """Whether a child of this unsampled span is dropped whatever it is. False: it has to be started to know.
+
+        For what starts a span at each call of a function: starting an unsampled child, which nothing needs, takes
+        12,000 instructions, and this question 2,000.
+        """
+        kind = type(parent)
+        if kind is NonRecordingSpan:
+            context: Any = parent.get_span_context()
+            if type(context) is not SpanContext or context[3] & SAMPLED or not context[5]:  # is_valid
+                return False
+        elif kind is not UnsampledSpan:
+            return False
+        settings = self._settings
+        if settings is None or settings.multi_processor._span_processors is not settings.processors:
+            settings = self._current_settings()
+        known = settings.thresholds
+        if known is None or not self._tracer_config.is_enabled:
+            return False
+        if kind is UnsampledSpan:  # its context is not made for this question
+            return known[LOCAL] == 0
+        return bool(context[0] & LOW_BITS >= known[REMOTE if context[2] else LOCAL])
+
     def _start_asking(self, settings: TracerSettings, parent: Any, arguments: tuple[Any, ...]) -> Span:
         """Start a span whose sampler, ids or metrics have to be asked, in the SDK's order."""
         name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception = arguments

@@ -69,11 +69,11 @@ class Operation:
         """
         try:
             context = get_current()
-            if (
-                context.get(_SUPPRESSED)
-                or context.get(_SUPPRESSED_BEFORE)
-                or type(context.get(SPAN_KEY)) is ExcludedSpan
-            ):
+            parent = context.get(SPAN_KEY)
+            drops = getattr(tracer, "drops_below", None)  # only our own tracer has it
+            if type(parent) is ExcludedSpan or (drops is not None and drops(parent)):
+                return None
+            if context.get(_SUPPRESSED) or context.get(_SUPPRESSED_BEFORE):
                 return None
             # One place records exceptions and sets the status, so both of the SDK's own ways are off.
             span = tracer.start_span(self._name, context, _INTERNAL, self._attributes, (), None, False, False)
