@@ -13,8 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import FrameType
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs as logs_api
@@ -39,9 +38,13 @@ try:
         from opentelemetry.sdk.trace.export import SpanExporter
         from opentelemetry.sdk.trace.sampling import Sampler
 
+        from .._otel.api import global_provider
         from . import sdk_settings
+        from .again import differing
+        from .foreign_providers import ForeignTracing, say
+        from .processes import before_child_ends
         from .providers import build
-        from .settings import settings_from
+        from .settings import Settings, settings_from
         from .sigterm import before_sigterm
         from .tracing import Tracing
 except ImportError as exc:  # pragma: no cover
@@ -49,27 +52,29 @@ except ImportError as exc:  # pragma: no cover
 
 
 @dataclass(frozen=True)
-class _Call:
-    """One call of `configure()`: where it stands in the source."""
+class _Configured:
+    """The first call of `configure()` in this process: where it stands, its arguments and its result."""
 
+    tracing: Tracing
+    arguments: Mapping[str, Any]
     file: str
     line: int
-    function: str
-    module: str
 
-    @classmethod
-    def of(cls, frame: FrameType) -> _Call:
-        code = frame.f_code
-        return cls(code.co_filename, frame.f_lineno, code.co_name, str(frame.f_globals.get("__name__")))
-
-    def repeats(self, other: _Call) -> bool:
-        """The same statement, in a file that Python has loaded twice: as a script, and by import."""
-        same = (self.file, self.line, self.function) == (other.file, other.line, other.function)
-        return same and self.function == "<module>" and self.module != other.module
+    def again(self, arguments: Mapping[str, Any]) -> Tracing:
+        """The result, for the same call. Raises RuntimeError for another one, and after `shutdown()`."""
+        if isinstance(self.tracing, ForeignTracing):
+            return self.tracing
+        where = f"configure() has been called already, in {self.file}, line {self.line}"
+        advice = "keep what it returned, or call it in a module of its own that the others import"
+        if different := differing(self.arguments, arguments):
+            raise RuntimeError(f"{where}, with another value of {', '.join(different)}, and works once: {advice}")
+        if self.tracing.stopped:
+            raise RuntimeError(f"{where}, and shut down since; it works once per process: {advice}")
+        return self.tracing
 
 
 _lock = threading.Lock()
-_configured: tuple[Tracing, _Call] | None = None
+_configured: _Configured | None = None
 
 
 def configure(
@@ -131,76 +136,68 @@ def configure(
         ValueError, TypeError: an argument that cannot be meant; the message says what to write. A wrong variable is
             a warning of the logger `asgi_trace`.
         ImportError: the extra `otlp` is missing.
-        RuntimeError: this process has been configured already, by this function or by another library.
+        RuntimeError: this process has been configured already with other arguments, or has been shut down. The same
+            call again returns what the first one returned.
     """
     global _configured
     arguments = dict(locals())
-    call = _Call.of(sys._getframe(1))
     with _lock:
         if _configured is not None:
-            tracing, first = _configured
-            if call.repeats(first):
-                return tracing
-            raise RuntimeError(_once(first))
-        _check_globals()
+            return _configured.again(arguments)
         environment = Environment(os.environ)
-        tracing = build(settings_from(environment, arguments), environment)
-        level = sdk_settings.log_level(environment)
-        for problem in environment.problems.values():
-            logger.warning(problem)
-        _set_globals(tracing)
-        _configured = tracing, call
-    if level is not None:
-        _set_log_level(level)
-    atexit.register(tracing.shutdown)
-    if flush_on_sigterm and tracing.enabled:
-        before_sigterm(tracing.shutdown)
+        settings = settings_from(environment, arguments)
+        tracing = _around_foreign() or _set_up(settings, environment)
+        caller = sys._getframe(1)
+        _configured = _Configured(tracing, arguments, caller.f_code.co_filename, caller.f_lineno)
+    if tracing.enabled and not isinstance(tracing, ForeignTracing):
+        atexit.register(tracing.shutdown)
+        before_child_ends(tracing)
+        if flush_on_sigterm:
+            before_sigterm(tracing.shutdown, tracing.force_flush)
     return tracing
 
 
-def _once(first: _Call) -> str:
-    return (
-        f"configure() has been called already, in {first.file}, line {first.line}, and works once per process, also "
-        "after shutdown(): keep what it returned, or call it in a module of its own that the others import"
-    )
+def _around_foreign() -> ForeignTracing | None:
+    """The `Tracing` around a global tracer provider that another library has set, if there is one."""
+    provider: Any = global_provider("tracer")
+    if provider is None:
+        return None
+    say("tracer", provider, "configure() sets nothing, and what it returns flushes that one")
+    return ForeignTracing(provider, global_provider("meter"), global_provider("logger"))
 
 
-def _check_globals() -> None:
-    # A provider that OTEL_PYTHON_TRACER_PROVIDER names would be built by asking for it: then ours is simply the first.
-    if "OTEL_PYTHON_TRACER_PROVIDER" in os.environ:
-        return
-    provider = trace_api.get_tracer_provider()
-    if not isinstance(provider, trace_api.ProxyTracerProvider):
-        raise RuntimeError(_taken("tracer", provider))
-
-
-def _taken(kind: str, provider: object) -> str:
-    where = f"{type(provider).__module__}.{type(provider).__qualname__}"
-    return (
-        f"a global {kind} provider ({where}) is set already, and OpenTelemetry keeps the first: leave out whatever "
-        f"sets it (set_{kind}_provider(), opentelemetry-instrument...), or leave out configure(), without which "
-        "TraceMiddleware and the transports use that provider"
-    )
+def _set_up(settings: Settings, environment: Environment) -> Tracing:
+    """Build the providers and set them globally; say what was wrong with the environment."""
+    meters, loggers = global_provider("meter"), global_provider("logger")
+    if settings.readers is not None and meters is not None:
+        say("meter", meters, "metrics are not exported by configure(), spans are")
+        settings = replace(settings, readers=None)
+    if settings.log_exporters and loggers is not None:
+        say("logger", loggers, "log records are not exported by configure(), spans are")
+        settings = replace(settings, log_exporters=[])
+    tracing = build(settings, environment)
+    level = sdk_settings.log_level(environment)
+    for problem in environment.problems.values():
+        logger.warning(problem)
+    if tracing.enabled:
+        _set_globals(tracing)
+        tracing.meter_provider = tracing.meter_provider or meters
+        tracing.logger_provider = tracing.logger_provider or loggers
+    if level is not None:
+        _set_log_level(level)
+    if tracing.enabled and trace_api.get_tracer_provider() is not tracing.tracer_provider:
+        tracing.shutdown(0)  # another thread has been quicker
+        return _around_foreign() or tracing
+    return tracing
 
 
 def _set_globals(tracing: Tracing) -> None:
-    if not tracing.enabled:
-        return
     if tracing.meter_provider is not None:
         metrics_api.set_meter_provider(tracing.meter_provider)
-        if (provider := metrics_api.get_meter_provider()) is not tracing.meter_provider:
-            tracing.shutdown(0)
-            raise RuntimeError(_taken("meter", provider))
     if tracing.logger_provider is not None:
         logs_api.set_logger_provider(tracing.logger_provider)
-        if (logger_provider := logs_api.get_logger_provider()) is not tracing.logger_provider:
-            logger.warning("log records are not exported: %s", _taken("logger", logger_provider))
-        else:
-            tracing.logger_provider.watch()  # type: ignore[attr-defined]
+        tracing.logger_provider.watch()  # type: ignore[attr-defined]
     trace_api.set_tracer_provider(tracing.tracer_provider)
-    if (tracer_provider := trace_api.get_tracer_provider()) is not tracing.tracer_provider:
-        tracing.shutdown(0)
-        raise RuntimeError(_taken("tracer", tracer_provider))
 
 
 def _set_log_level(level: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from opentelemetry.sdk.metrics.export import MetricReader
 
 from .._export.forking import in_child
 from .._export.pipeline import Pipeline
+from .._sdk.forks import forget_measurements, renew_export_locks
 from .stop_budget import StopBudget
 
 
@@ -32,9 +32,8 @@ class MeterProvider(sdk.MeterProvider):
         in_child(self._renew)
 
     def _renew(self) -> None:
-        for reader in self._own_readers:  # the SDK starts their threads anew and forgets this lock
-            if hasattr(reader, "_export_lock"):
-                reader._export_lock = threading.Lock()
+        renew_export_locks(self._own_readers)
+        forget_measurements(self)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Collect and export now. Whether all that has arrived, and nothing was lost since the last call."""

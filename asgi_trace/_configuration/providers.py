@@ -57,7 +57,9 @@ def build(settings: Settings, environment: Environment) -> Tracing:
     for chosen in settings.exporters:
         tracer_provider.add_span_processor(_span_processor(chosen, settings, environment, budget, pipelines))
     logger_provider = _logger_provider(settings, environment, resource, budget, pipelines)
-    return Tracing(tracer_provider, meter_provider, logger_provider, pipelines=pipelines, budget=budget)
+    return Tracing(
+        tracer_provider, meter_provider, logger_provider, pipelines=pipelines, budget=budget, resource=resource
+    )
 
 
 def _logger_provider(

@@ -1,80 +1,125 @@
-"""Who records: the resource of every span and metric.
+"""The resource of every span, metric and log record: what is known about this service and this process.
 
-The SDK reads `OTEL_RESOURCE_ATTRIBUTES` and its detectors well, but complains of a wrong pair without its variable and
-takes a blank name for a name; both are put right here.
+Later words win: the SDK's own name, a `service.instance.id`, the detectors, `OTEL_RESOURCE_ATTRIBUTES`,
+`OTEL_SERVICE_NAME`, the arguments of `configure()`. `Resource.create()` of the SDK is not used: it waits for a detector
+that hangs, and so does the interpreter's exit.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import entry_points
+import time
+import uuid
+from collections.abc import Mapping
+from importlib.metadata import entry_points, version
+from threading import Thread
 from typing import Any
 
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import (
+    SERVICE_INSTANCE_ID,
+    SERVICE_NAME,
+    TELEMETRY_SDK_LANGUAGE,
+    TELEMETRY_SDK_NAME,
+    TELEMETRY_SDK_VERSION,
+    Resource,
+)
 
 from .environment import Environment, argument, pairs
 
-_ABOUT_PAIRS = ("Invalid key value resource attribute", "invalid attribute key", "invalid key")
+DETECTORS = "opentelemetry_resource_detector"
+DETECTOR_SECONDS = 5.0
+"""How long all detectors together may take."""
+_VARIABLES = "otel"  # the name of the detector that reads the two variables; the last one, unless it is named
 
 
 def resource_attributes(
     service_name: str | None, attributes: Mapping[str, Any] | None, environment: Environment
 ) -> dict[str, Any]:
-    """What is said about this service: arguments over `OTEL_SERVICE_NAME` over `OTEL_RESOURCE_ATTRIBUTES`.
-
-    Only what must win over the SDK's own reading of these variables.
-    """
+    """What the arguments and `OTEL_SERVICE_NAME` say about this service. Raises ValueError, TypeError."""
     given = dict(argument("resource_attributes", dict, attributes, Mapping)) if attributes is not None else {}
     for key, value in given.items():
         _check_attribute(key, value)
     if service_name is not None:
         given[SERVICE_NAME] = argument("service_name", _some_text, service_name)
-    variables, wrong = pairs(environment.text("OTEL_RESOURCE_ATTRIBUTES") or "")
-    if wrong:
-        environment.note("OTEL_RESOURCE_ATTRIBUTES", f"must be like 'key=value,key=value'; {wrong} is left out")
-    if SERVICE_NAME not in given and (name := environment.text("OTEL_SERVICE_NAME") or variables.get(SERVICE_NAME)):
+    elif SERVICE_NAME not in given and (name := environment.text("OTEL_SERVICE_NAME")):
         given[SERVICE_NAME] = name
     return given
 
 
 def build_resource(attributes: Mapping[str, Any], environment: Environment) -> Resource:
-    """Who records: these attributes over `OTEL_RESOURCE_ATTRIBUTES` over the SDK's detectors."""
-    detectors = (environment.text("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS") or "").split(",")
-    unknown = [name for name in map(str.strip, detectors) if name and not _is_detector(name)]
-    if unknown:
-        environment.note("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", f"names {unknown}, not installed; left out")
-    with _unsaid(unknown):
-        found = Resource.create(attributes)
-    if not str(found.attributes.get(SERVICE_NAME, "")).strip():  # OTEL_SERVICE_NAME is blank, which is unset
+    """The resource, with `attributes` above all else."""
+    found = Resource(
+        {
+            TELEMETRY_SDK_LANGUAGE: "python",
+            TELEMETRY_SDK_NAME: "opentelemetry",
+            TELEMETRY_SDK_VERSION: version("opentelemetry-sdk"),
+            SERVICE_INSTANCE_ID: str(uuid.uuid4()),
+        }
+    )
+    for detected in _detected(environment):
+        found = found.merge(detected)
+    found = found.merge(Resource(attributes))
+    if not str(found.attributes.get(SERVICE_NAME, "")).strip():
         found = found.merge(Resource({SERVICE_NAME: f"unknown_service:{os.path.basename(sys.executable)}"}))
     return found
 
 
-@contextmanager
-def _unsaid(detectors: Sequence[str]) -> Iterator[None]:
-    """Keeps the SDK from saying again what has been noted as a problem."""
-
-    def unsaid(record: logging.LogRecord) -> bool:
-        about_pair = str(record.msg).startswith(_ABOUT_PAIRS)
-        about_detector = isinstance(record.args, tuple) and any(record.args[:1] == (name,) for name in detectors)
-        return not about_pair and not about_detector
-
-    loggers = [logging.getLogger(f"opentelemetry.{name}") for name in ("sdk.resources", "attributes")]
-    for sdk_logger in loggers:
-        sdk_logger.addFilter(unsaid)
-    try:
-        yield
-    finally:
-        for sdk_logger in loggers:
-            sdk_logger.removeFilter(unsaid)
+def _detected(environment: Environment) -> list[Resource]:
+    """What the detectors of `OTEL_EXPERIMENTAL_RESOURCE_DETECTORS` say, each in a thread that may hang for ever."""
+    variable = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"
+    names = _detector_names(environment.text(variable) or "")
+    detections = {name: _Detection(name) for name in names if name != _VARIABLES}
+    deadline = time.monotonic() + DETECTOR_SECONDS
+    problems = [problem for each in detections.values() if (problem := each.problem(deadline - time.monotonic()))]
+    if problems:
+        environment.note(variable, f"{', and '.join(problems)}; left out")
+    return [_from_variables(environment) if name == _VARIABLES else detections[name].resource for name in names]
 
 
-def _is_detector(name: str) -> bool:
-    return name in {"*", "otel"} or any(entry_points(group="opentelemetry_resource_detector", name=name))
+def _detector_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if "*" in names:
+        known = {point.name for point in entry_points(group=DETECTORS)} - {_VARIABLES, *names}
+        where = names.index("*")
+        names[where : where + 1] = sorted(known)
+    return [*dict.fromkeys(names), *([] if _VARIABLES in names else [_VARIABLES])]
+
+
+def _from_variables(environment: Environment) -> Resource:
+    good, wrong = pairs(environment.text("OTEL_RESOURCE_ATTRIBUTES") or "")
+    if wrong:
+        environment.note("OTEL_RESOURCE_ATTRIBUTES", f"must be like 'key=value,key=value'; {wrong} is left out")
+    return Resource(good)
+
+
+class _Detection:
+    """One detector at work, in a daemon thread: neither `configure()` nor the interpreter's exit waits for it."""
+
+    def __init__(self, name: str) -> None:
+        self.resource = Resource({})
+        self._name = name
+        self._problem = ""
+        self._thread = Thread(target=self._run, name=f"asgi-trace-detector-{name}", daemon=True)
+        self._thread.start()
+
+    def problem(self, seconds: float) -> str:
+        """Wait for so long. Returns what is wrong with this detector, or ""."""
+        self._thread.join(max(0.0, seconds))
+        if self._thread.is_alive():
+            self.resource = Resource({})
+            return f"names {self._name!r}, which took longer than {DETECTOR_SECONDS:g} seconds"
+        return self._problem
+
+    def _run(self) -> None:
+        try:
+            point = next(iter(entry_points(group=DETECTORS, name=self._name)), None)
+            if point is None:
+                self._problem = f"names {self._name!r}, which is not installed"
+            else:
+                self.resource = point.load()().detect()
+        except Exception as exc:
+            self._problem = f"names {self._name!r}, which failed ({exc!r})"
 
 
 def _some_text(text: str) -> str:

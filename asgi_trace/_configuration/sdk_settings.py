@@ -226,11 +226,11 @@ def exporters(text: str) -> list[str]:
     return [name for name in dict.fromkeys(names) if name != "none"]
 
 
-def exporters_from(environment: Environment, variable: str) -> list[str]:
-    """`OTEL_TRACES_EXPORTER`, `_METRICS_EXPORTER` or `_LOGS_EXPORTER`: the names that are known here, else `otlp`."""
-    text = environment.text(variable) or "otlp"
+def exporters_from(environment: Environment, variable: str, default: str = "otlp") -> list[str]:
+    """`OTEL_TRACES_EXPORTER` or its like for metrics and logs: the names that are known here, else `default`."""
+    text = environment.text(variable) or default
     known = [name for name in text.split(",") if name.strip().lower() in {*EXPORTERS, *OTLP_PROTOCOLS}]
-    used = exporters(",".join(known) or "otlp")
+    used = exporters(",".join(known) or default)
     return environment.read(variable, exporters, used, lambda names: repr(",".join(names) or "none"))
 
 

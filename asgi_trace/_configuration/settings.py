@@ -56,6 +56,7 @@ def settings_from(environment: Environment, arguments: Mapping[str, Any]) -> Set
     Raises ValueError or TypeError with the name of the argument that is wrong.
     """
     given = arguments.get
+    _say_unread(environment)
     return Settings(
         resource_attributes=resource_attributes(given("service_name"), given("resource_attributes"), environment),
         sampler=sdk_settings.sampler(given("sampler"), environment),
@@ -72,21 +73,29 @@ def settings_from(environment: Environment, arguments: Mapping[str, Any]) -> Set
     )
 
 
+def _say_unread(environment: Environment) -> None:
+    """Variables that say something, and are not heard here."""
+    if environment.text("OTEL_CONFIG_FILE"):
+        environment.note("OTEL_CONFIG_FILE", "is not read: use the other OTEL_* variables, or arguments of configure()")
+
+
 def _readers(
     metrics: bool | str | MetricReader | Sequence[str | MetricReader], environment: Environment
 ) -> Sequence[str | MetricReader] | None:
-    if metrics is False:
+    """The readers, or None for no metrics: False asks whether `OTEL_METRICS_EXPORTER` names an exporter."""
+    if metrics is False and environment.text("OTEL_METRICS_EXPORTER") is None:
         return None
-    chosen = None if metrics is True else metrics
-    return _exporters("metrics", chosen, MetricReader, environment, "OTEL_METRICS_EXPORTER")
+    chosen = None if isinstance(metrics, bool) else metrics
+    default = "none" if metrics is False else "otlp"
+    return _exporters("metrics", chosen, MetricReader, environment, "OTEL_METRICS_EXPORTER", default) or None
 
 
 def _log_exporters(logs: Any, environment: Environment) -> list[Any]:
-    """False asks the variable, and without one there are none; True is the variable's exporters, else OTLP."""
+    """False asks whether the variable names an exporter; True is the variable's exporters, else OTLP."""
     if logs is False and environment.text("OTEL_LOGS_EXPORTER") is None:
         return []
     if isinstance(logs, bool):
-        return list(sdk_settings.exporters_from(environment, "OTEL_LOGS_EXPORTER"))
+        return list(sdk_settings.exporters_from(environment, "OTEL_LOGS_EXPORTER", "otlp" if logs else "none"))
     chosen: list[Any] = []
     for item in logs if isinstance(logs, Sequence) and not isinstance(logs, str) else [logs]:
         chosen += argument("logs", sdk_settings.exporters, item) if isinstance(item, str) else [item]
@@ -97,10 +106,12 @@ def _log_exporters(logs: Any, environment: Environment) -> list[Any]:
     return chosen
 
 
-def _exporters(name: str, value: Any, kind: type, environment: Environment, variable: str) -> list[Any]:
+def _exporters(
+    name: str, value: Any, kind: type, environment: Environment, variable: str, default: str = "otlp"
+) -> list[Any]:
     """Names, and objects of one kind: those of an argument, or the names of its variable."""
     if value is None:
-        return list(sdk_settings.exporters_from(environment, variable))
+        return list(sdk_settings.exporters_from(environment, variable, default))
     items: list[Any] = []
     for item in [value] if isinstance(value, (str, kind)) else list(_all_are((str, kind), name, value)):
         items += argument(name, sdk_settings.exporters, item) if isinstance(item, str) else [item]

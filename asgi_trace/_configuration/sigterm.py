@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 
 
-def before_sigterm(shutdown: Callable[[], object]) -> bool:
+def before_sigterm(shutdown: Callable[[], object], flush: Callable[[], object]) -> bool:
     """Call `shutdown` before the process dies of SIGTERM, if SIGTERM's default action is in place.
 
-    A handler that anybody has set stays, and False is returned; so it is outside the main thread. The process still
-    dies of the signal. So does one that was forked off, with spans of its own.
+    A handler that something else has set stays, and False is returned; so it is outside the main thread. The process
+    still dies of the signal. So does one that was forked off, with spans of its own. As the first process of a
+    container, which the kernel does not end by that action, it goes on: there `flush` is called, and tracing goes on.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
@@ -20,6 +22,9 @@ def before_sigterm(shutdown: Callable[[], object]) -> bool:
         return False
 
     def handler(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() == 1:
+            flush()
+            return
         shutdown()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)

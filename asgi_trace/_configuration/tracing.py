@@ -11,10 +11,13 @@ from typing import Any
 from opentelemetry import _logs as logs_api
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
+from opentelemetry.sdk.resources import Resource
 
+from .._export.forking import in_child
 from .._export.pipeline import Pipeline
 from .._export.signals import SIGNALS
 from .._otel.stop import STOP_SECONDS
+from .._sdk.forks import renew_instance_id
 from .prepared_thread import PreparedThread
 from .stop_budget import StopBudget
 from .within import within
@@ -35,22 +38,30 @@ class Tracing:
         *,
         pipelines: Sequence[Pipeline] = (),
         budget: StopBudget | None = None,
+        resource: Resource | None = None,
     ) -> None:
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
         self.logger_provider: logs_api.LoggerProvider | None = logger_provider
-        enabled = not isinstance(tracer_provider, trace_api.NoOpTracerProvider)
-        self._providers: list[Any] = [each for each in (tracer_provider, meter_provider, logger_provider) if each]
-        if not enabled:
-            self._providers = []
+        self.stopped = False
+        """Whether `shutdown()` has been called."""
+        self._providers: list[Any] = []
+        if not isinstance(tracer_provider, trace_api.NoOpTracerProvider):
+            self._providers += [each for each in (tracer_provider, meter_provider, logger_provider) if each]
         self._pipelines = pipelines
         self._budget = budget or StopBudget()
+        self._resource = resource
         self._threads = [PreparedThread("asgi-trace-stop", provider.shutdown) for provider in self._providers]
+        in_child(self._renew)
+
+    def _renew(self) -> None:
+        if self._resource is not None:
+            renew_instance_id(self._resource)
 
     @property
     def enabled(self) -> bool:
         """False when `OTEL_SDK_DISABLED` is true."""
-        return bool(self._threads)
+        return not isinstance(self.tracer_provider, trace_api.NoOpTracerProvider)
 
     @property
     def lost(self) -> Mapping[str, int]:
@@ -78,6 +89,7 @@ class Tracing:
         Happens by itself at the interpreter's exit. All calls together wait 4 seconds at most, and a flush that has
         just failed shortens that. A call waits for one that is under way.
         """
+        self.stopped = True
         self._budget.begin_stop()
         deadline = time.monotonic() + min(timeout_millis / 1000, self._budget.left())
         for thread in self._threads:

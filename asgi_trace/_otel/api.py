@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextvars import ContextVar, Token
+from importlib import import_module
 from typing import Any
 
 from opentelemetry import context as _context
@@ -35,6 +36,7 @@ __all__ = [
     "SUPPRESS_HTTP",
     "context_variable",
     "get_global_textmap",
+    "global_provider",
     "instrument_state",
     "is_suppressed",
     "is_waiting",
@@ -174,3 +176,19 @@ def _configured_propagator() -> TextMapPropagator:
 
 
 get_global_textmap = _global_textmap()
+
+
+# Asking for a global provider builds the one that OTEL_PYTHON_TRACER_PROVIDER or its like names, and else returns a
+# placeholder. Whether one has been set can only be read from where the API keeps it. Where that is somewhere else,
+# there seems to be none: then setting one fails with the API's own warning.
+_PROVIDERS = {
+    "tracer": ("opentelemetry.trace", "_TRACER_PROVIDER"),
+    "meter": ("opentelemetry.metrics._internal", "_METER_PROVIDER"),
+    "logger": ("opentelemetry._logs._internal", "_LOGGER_PROVIDER"),
+}
+
+
+def global_provider(kind: str) -> Any:
+    """The global "tracer", "meter" or "logger" provider that has been set, or None."""
+    module, name = _PROVIDERS[kind]
+    return getattr(import_module(module), name, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -118,78 +117,6 @@ def test_disabled() -> None:
     assert check(script, OTEL_SDK_DISABLED="TRUE") == "once\n"
 
 
-def test_a_second_call_is_an_error() -> None:
-    """The second call names the first, also after shutdown()."""
-    script = (
-        HEAD
-        + """
-    def main():
-        configure(exporter="none")
-    main()
-    for _ in range(2):
-        try:
-            configure(exporter="none")
-        except RuntimeError as exc:
-            print(exc)
-        import asgi_trace._configuration.configure
-        asgi_trace._configuration.configure._configured[0].shutdown()
-    """
-    )
-    first, second = check(script).splitlines()
-    assert first == second
-    assert first.startswith("configure() has been called already, in <string>, line 9, and works once per process")
-
-
-def test_a_module_that_is_loaded_twice(tmp_path: Path) -> None:
-    """`python main.py` that serves "main:app" loads main.py twice: the same statement is not a second call."""
-    (tmp_path / "main.py").write_text(
-        "from asgi_trace import configure\n"
-        'tracing = configure("orders", exporter="none")\n'
-        'if __name__ == "__main__":\n'
-        "    import main\n"
-        "    assert main.tracing is tracing\n"
-        '    print("ok")\n'
-    )
-    script = f"""
-        import runpy, sys
-        sys.path.insert(0, {str(tmp_path)!r})
-        runpy.run_path({str(tmp_path / "main.py")!r}, run_name="__main__")
-    """
-    assert check(script) == "ok\n"
-
-
-def test_somebody_elses_providers() -> None:
-    """A global provider that is set already, which OpenTelemetry would silently keep, is an error that names it."""
-    script = (
-        HEAD
-        + """
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.metrics import MeterProvider
-    {0}
-    try:
-        configure(exporter="none", metrics="none")
-    except RuntimeError as exc:
-        print(exc)
-    """
-    )
-    said = check(script.format("trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))"))
-    assert said.startswith("a global tracer provider (opentelemetry.sdk.trace.TracerProvider) is set already")
-    said = check(script.format("metrics.set_meter_provider(MeterProvider(shutdown_on_exit=False))"))
-    assert said.startswith("a global meter provider (opentelemetry.sdk.metrics._internal.MeterProvider) is set already")
-
-
-def test_a_provider_that_the_environment_names_comes_second() -> None:
-    """OTEL_PYTHON_TRACER_PROVIDER only counts when nobody sets a provider; configure() does."""
-    script = (
-        HEAD
-        + """
-    tracing = configure(exporter="none")
-    assert trace.get_tracer_provider() is tracing.tracer_provider
-    """
-    )
-    check(script.replace('tracer = trace.get_tracer("test")', ""), OTEL_PYTHON_TRACER_PROVIDER="sdk_tracer_provider")
-
-
 def test_without_the_extra() -> None:
     """Without gRPC every name of the package can be imported, and calling configure() says what to install."""
     script = """
@@ -271,40 +198,6 @@ def test_more_span_processors_come_first() -> None:
     """
     )
     assert json.loads(check(script))["attributes"] == {"tenant": "blue"}
-
-
-@pytest.mark.parametrize("used", [False, True], ids=["unused", "used"])
-def test_fork(used: bool) -> None:
-    """A process that is forked off after configure(), as by gunicorn --preload, sends its own spans and metrics."""
-    script = (
-        HEAD
-        + f"""
-    import os, warnings
-    warnings.simplefilter("ignore", DeprecationWarning)  # of fork() beside threads, from Python 3.12 on
-    tracing = configure("orders", metrics=True)
-    counter = metrics.get_meter("test").create_counter("orders")
-    if {used}:
-        tracer.start_span("before").end()
-        assert tracing.force_flush()
-    children = []
-    for _ in range(2):
-        if pid := os.fork():
-            children.append(pid)
-        else:
-            for _ in range(10):
-                tracer.start_span("child").end()
-            counter.add(1)
-            sys.exit()
-    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0]
-    tracer.start_span("after").end()
-    """
-    )
-    with Receiver() as collector:
-        check(script, **{ENDPOINT: collector.endpoint})
-        names = [span.name for span in collector.spans]
-        assert (names.count("child"), names.count("after"), names.count("before")) == (20, 1, int(used))
-        counts = [metric.sum.data_points[0].as_int for metric in collector.metrics if metric.name == "orders"]
-        assert counts.count(1) == 2
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:

@@ -344,12 +344,12 @@ def test_importing_the_sdks_logs_runs_no_resource_detector() -> None:
         import os
         from opentelemetry.sdk import resources
 
-        create = resources.Resource.create
+        detect = resources.ProcessResourceDetector.detect
         seen = []
-        def counting(*arguments, **keywords):
-            seen.append(os.environ.get("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"))
-            return create(*arguments, **keywords)
-        resources.Resource.create = counting
+        def counting(self):
+            seen.append("process")
+            return detect(self)
+        resources.ProcessResourceDetector.detect = counting
 
         from asgi_trace import configure
         configure("shop", exporter="none", logs="console")

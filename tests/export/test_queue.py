@@ -198,21 +198,20 @@ def test_a_signal_handler_may_flush_and_stop() -> None:
 
     def handler(signum: int, frame: object) -> None:
         waiting.put(2)
-        outcome.append(waiting.flush(30))
+        outcome.append(waiting.flush(60))
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-        while len(outcome) < 200:
-            waiting.put(1)
-            waiting.flush(30)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in range(100):
+            signal.setitimer(signal.ITIMER_REAL, 0.0001 + number * 0.00001)
+            while len(outcome) <= number:
+                waiting.put(1)
+                assert waiting.flush(60)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert all(outcome)
-    assert waiting.stop(30)
-    assert exporter.items.count(2) == len(outcome)
+    assert waiting.stop(60)
+    assert exporter.items.count(2) == len(outcome) == 100
 
 
 def test_items_from_many_threads() -> None:
