@@ -14,7 +14,7 @@ except ImportError as exc:
     raise ImportError("asgi_trace.httpx needs httpx: pip install 'asgi-trace[httpx]'") from exc
 
 from ._client.body import AsyncBody, Body
-from ._client.config import Library
+from ._client.library import Library
 from ._client.transport import AsyncTracedTransport, SyncTracedTransport
 
 __all__ = ["AsyncTraceTransport", "TraceTransport"]
@@ -32,8 +32,10 @@ class TraceTransport(SyncTracedTransport[httpx.BaseTransport, httpx.Request, htt
     """Traces what a `Client` sends: `httpx.Client(transport=TraceTransport())`."""
 
     _library = Library(
+        transport="TraceTransport",
         handler="handle_request",
         network=httpx.HTTPTransport,
+        request=httpx.Request,
         stream=httpx.SyncByteStream,
         memory_stream=httpx.ByteStream,
         body=_Body,
@@ -46,8 +48,10 @@ class AsyncTraceTransport(
     """Traces what an `AsyncClient` sends: `httpx.AsyncClient(transport=AsyncTraceTransport())`."""
 
     _library = Library(
+        transport="AsyncTraceTransport",
         handler="handle_async_request",
         network=httpx.AsyncHTTPTransport,
+        request=httpx.Request,
         stream=httpx.AsyncByteStream,
         memory_stream=httpx.ByteStream,
         body=_AsyncBody,

@@ -14,7 +14,7 @@ except ImportError as exc:
     raise ImportError("asgi_trace.httpx2 needs httpx2: pip install 'asgi-trace[httpx2]'") from exc
 
 from ._client.body import AsyncBody, Body
-from ._client.config import Library
+from ._client.library import Library
 from ._client.transport import AsyncTracedTransport, SyncTracedTransport
 
 __all__ = ["AsyncTraceTransport", "TraceTransport"]
@@ -34,8 +34,10 @@ class TraceTransport(SyncTracedTransport[httpx2.BaseTransport, httpx2.Request, h
     """Traces what a `Client` sends: `httpx2.Client(transport=TraceTransport())`."""
 
     _library = Library(
+        transport="TraceTransport",
         handler="handle_request",
         network=httpx2.HTTPTransport,
+        request=httpx2.Request,
         stream=httpx2.SyncByteStream,
         memory_stream=httpx2.ByteStream,
         body=_Body,
@@ -49,8 +51,10 @@ class AsyncTraceTransport(
     """Traces what an `AsyncClient` sends: `httpx2.AsyncClient(transport=AsyncTraceTransport())`."""
 
     _library = Library(
+        transport="AsyncTraceTransport",
         handler="handle_async_request",
         network=httpx2.AsyncHTTPTransport,
+        request=httpx2.Request,
         stream=httpx2.AsyncByteStream,
         memory_stream=httpx2.ByteStream,
         body=_AsyncBody,

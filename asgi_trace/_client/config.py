@@ -8,7 +8,7 @@ has reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .._guard import Guard
 from .._options.capture_headers import HeaderCapture
@@ -23,6 +23,7 @@ from .._semconv.client import ClientAttributes
 from .._semconv.http import known_methods
 from .._semconv.names import REQUEST_HEADER, RESPONSE_HEADER
 from .destinations import Destinations
+from .library import Library, check_transport, package_of
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -30,25 +31,10 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
 
-class Library(NamedTuple):
-    """The classes of one HTTP library, sync or async, that a transport has to tell apart."""
-
-    handler: str
-    """The method that a transport must have."""
-    network: type[Any]
-    """The library's own transport for the network."""
-    stream: type[Any]
-    """A body."""
-    memory_stream: type[Any]
-    """A body that is in memory from the start."""
-    body: type[Any]
-    """Ours: `body(stream, watcher)` tells the watcher what is read of the stream."""
-
-
 class ClientConfig:
     """The settings of one transport around `transport`; None stands for the library's own one for the network.
 
-    Raises TypeError or ValueError for a wrong option, with what to write instead.
+    Raises TypeError or ValueError for a wrong transport or option, with what to write instead.
     """
 
     def __init__(
@@ -68,6 +54,8 @@ class ClientConfig:
         exclude: str | Iterable[str] | Callable[[Any], bool],
         metrics: str | Iterable[str],
     ) -> None:
+        if transport is not None:
+            check_transport(library, transport)
         provider("tracer_provider", tracer_provider, "get_tracer")
         provider("meter_provider", meter_provider, "get_meter")
         if callable(propagate_to):
@@ -107,11 +95,6 @@ class ClientConfig:
         """Is it one of the library's own? None of ours can be behind it then."""
         self.must_touch_unsampled = not (self.is_innermost and self.destinations.everywhere)
         """Is there anything to do for a request that is not traced, outside of any context?"""
-
-
-def package_of(kind: type) -> str:
-    """The top package of a class's module."""
-    return kind.__module__.partition(".")[0]
 
 
 def _captured(prefix: str, names: str | Iterable[str], variable: str, redaction: Redaction) -> HeaderCapture | None:

@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 from .._otel.metrics import Metrics
 from .._semconv.names import METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE
 from .._types import Attributes, AttributeValue
-from .config import Library
+from .library import Library
 
 _LABELS = (METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE)
 

@@ -23,6 +23,7 @@ from .._types import Attributes, AttributeValue, Headers
 from .call import Call, claim, dropped, end_dropped
 from .coexistence import CONTRIB, is_traced_by_contrib
 from .config import ClientConfig
+from .library import check_request
 from .metrics import CallMetrics
 from .resend import HISTORY
 
@@ -33,7 +34,10 @@ def start(config: ClientConfig, request: Any) -> Call | None:
     """Decide about a send and write its headers.
 
     What comes back has to be told how the send goes, and says which request to send. None: send `request` as it is.
+    Raises TypeError for a request of the other library.
     """
+    if request.__class__ is not config.library.request:
+        check_request(config.library, request)
     ambient = get_current()
     call: Call | None = None
     try:
@@ -110,13 +114,11 @@ def _observe(call: Call, ambient: Context, span: Span | None, metrics: CallMetri
     contrib_is_patched = config.is_on_network and CONTRIB in sys.modules
     if call.span is None and metrics is None and not contrib_is_patched:
         if not _has_parent(ambient):
-            call.announce()
-            call.count(call.request)
+            call.count(call.announce())
         elif not config.is_innermost:
             call.announce()  # not counted: below a parent a later send fares as this one does
         return False
-    call.announce()
-    call.count(call.request)
+    call.count(call.announce())
     context = ambient if span is None else Context({**ambient, SPAN_KEY: span})
     if contrib_is_patched:
         context = Context({**context, SUPPRESS_HTTP: True})

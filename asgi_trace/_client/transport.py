@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from .call import end_dropped
-from .config import ClientConfig, Library
+from .config import ClientConfig
+from .library import Library, check_transport
 from .proxies import environment_proxies
 from .start import start
 
@@ -66,11 +67,6 @@ class TracedTransport(Generic[TransportT, RequestT, ResponseT]):
         Raises TypeError or ValueError for a wrong argument, with what to write instead.
         """
         library = self._library
-        if transport is not None and (isinstance(transport, type) or not hasattr(transport, library.handler)):
-            raise TypeError(
-                f"transport: {transport!r} has no {library.handler}(); "
-                f"write an instance, like {type(self).__name__}({library.network.__name__}())"
-            )
         self._config = ClientConfig(
             library,
             transport,
@@ -115,6 +111,7 @@ class TracedTransport(Generic[TransportT, RequestT, ResponseT]):
             settings["limits"] = limits
 
         def traced(inner: TransportT) -> TransportT:
+            check_transport(cls._library, inner)
             return inner if isinstance(inner, TracedTransport) else cast("TransportT", cls(inner, **options))
 
         proxies: dict[str, Any] = environment_proxies(cls._no_proxy_wildcards) if trust_env else {}
