@@ -18,7 +18,7 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode
 
-from .._otel.context import attach, restore
+from .._otel.context import attach, get_current, restore
 from .._otel.exceptions import ERROR, description
 from .._semconv.client import client_peer, client_protocol
 from .._semconv.http import error_type, is_cancellation
@@ -37,8 +37,14 @@ from .exceptions import without_secrets
 from .metrics import CallMetrics
 from .resend import HISTORY, History, copy_of
 
-TELEMETRY_MODULES = ("opentelemetry.sdk", "opentelemetry.exporter", "asgi_trace._sdk")
-"""Where spans end, and locks may be held meanwhile. A test looks for each of them: see `_is_inside_telemetry`."""
+TELEMETRY_MODULES = (
+    "opentelemetry.sdk",
+    "opentelemetry.exporter",
+    "asgi_trace._sdk",
+    "asgi_trace._export",
+    "asgi_trace._configuration",
+)
+"""What handles a span that has ended, and may hold a lock meanwhile: see `_is_inside_telemetry`."""
 
 _on_the_way: dict[int, Call] = {}
 """The call that a request object is sent by right now, by the object's id: with a dict the claim is one atomic step."""
@@ -90,7 +96,7 @@ class Call:
             self.history = history
         return self.history
 
-    def announce(self) -> None:
+    def announce(self) -> History:
         """Let later sends of the request, and other transports further in, know of this send."""
         request, config = self.request, self.config
         history = self.known_history(request)
@@ -98,10 +104,10 @@ class Call:
             request.extensions = {**request.extensions, HISTORY: history}  # a new dict: httpx 0.27 shares the caller's
         if not config.is_innermost:
             history.senders.append(config)
+        return history
 
-    def count(self, request: Any) -> None:
+    def count(self, history: History) -> None:
         """Let this send count for the later ones of the request, once."""
-        history = self.known_history(request)
         if self.number < 0:  # no call up to the last line: another send that shares the history cannot come between
             self.number = history.count
             history.count = self.number + 1
@@ -121,22 +127,22 @@ class Call:
         request, self.request = self.request, None
         if request is None:
             return
-        if self.metrics is not None:
-            try:
-                self.metrics.sent_all(request)
-            except Exception:
-                self.config.guard.report("measuring a request")
-        history, config = self.history, self.config
-        if history is not None and history.senders and config in history.senders:
-            history.senders.remove(config)
         if self._own_headers is not None:
             request.headers = self._own_headers
         _on_the_way.pop(id(request), None)
-        if self._token is not None:
-            try:
+        history, config = self.history, self.config
+        if history is not None and history.senders and config in history.senders:
+            history.senders.remove(config)
+        try:
+            if self._token is not None:
                 restore(self._token)
-            except ValueError:  # the send went on in another context than it began in
-                self.config.guard.report("leaving the span's context")
+        except ValueError:  # the send went on in another context than it began in
+            config.guard.report("leaving the span's context")
+        try:
+            if self.metrics is not None:
+                self.metrics.sent_all(request)
+        except Exception:
+            config.guard.report("measuring a request")
 
     def started(self, response: Any) -> None:
         """The response's headers have arrived; from here on its body is watched, unless it is in memory already."""
@@ -224,16 +230,18 @@ class Call:
 
     def failed(self, exc: BaseException) -> None:
         """There was no response, or its body ended in `exc`."""
-        if isinstance(exc, GeneratorExit):
-            self._token = None  # the coroutine may be closed from another context, which is to be left alone
+        if self._token is not None and isinstance(exc, GeneratorExit) and get_current() is not self.context:
+            self._token = None  # the coroutine is closed from elsewhere: what is current there is to be left alone
         sent_headers = None if self.request is None else self.request.headers
-        self.leave()
-        if not self.ended:
-            try:
+        try:
+            self.leave()
+            if not self.ended:
                 self._blame(exc, sent_headers)
-            except Exception:
-                self.config.guard.report("recording an error")
-            self.finished()
+        except Exception:
+            self.config.guard.report("recording an error")
+        finally:
+            if not self.ended:
+                self.finished()
 
     @property
     def ended(self) -> bool:
@@ -311,13 +319,12 @@ def claim(config: ClientConfig, request: Any) -> Call | None:
         if holder is not call:
             if holder.config is not config and not holder.config.is_innermost:
                 return None
-            if (
-                holder._own_headers is not None
-            ):  # looked at after the request's: the holder sets it before it replaces those
+            if holder._own_headers is not None:  # it is set before the request's are replaced: so it is read after them
                 own = holder._own_headers
-            holder.count(request)
-            call.request = request = copy_of(request, holder.known_history(request))
-            call.count(request)
+            history = holder.known_history(request)
+            holder.count(history)
+            call.count(history)
+            call.request = request = copy_of(request, history)
             _on_the_way[id(request)] = call
         sent = type(own)(own)  # not copy(): that decodes every header, to learn the encoding
         call._own_headers = own

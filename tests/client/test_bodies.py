@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
 from time import time_ns
 from typing import Any
 
@@ -18,6 +21,8 @@ from opentelemetry.trace import (
     StatusCode,
 )
 
+import asgi_trace
+from asgi_trace._client.call import TELEMETRY_MODULES
 from asgi_trace.testing import CapturedSpans
 
 from ..support.asgi import attributes_of
@@ -303,6 +308,39 @@ def test_a_dropped_response_never_deadlocks_the_sdk(later: str) -> None:
         assert held.ended[:2] == ["other", "GET"]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", TELEMETRY_MODULES)
+def test_what_may_hold_a_lock_is_known_by_its_name(name: str) -> None:
+    """Each package inside of which the end of a dropped response has to wait exists under that name."""
+    assert find_spec(name) is not None
+
+
+def test_what_is_given_spans_is_known_by_its_name() -> None:
+    """Every module of this package that handles ended spans, or holds a lock, belongs to a package of that list."""
+    found = set()
+    for path in Path(asgi_trace.__file__).parent.rglob("*.py"):
+        module = ".".join(("asgi_trace", *path.relative_to(Path(asgi_trace.__file__).parent).with_suffix("").parts))
+        if module.startswith(("asgi_trace.viewer", "asgi_trace.demo")):  # programs of their own
+            continue
+        if re.search(r"\b(?:R?Lock|Condition)\(|def (?:on_end|_on_ending|export|emit)\(", path.read_text()):
+            found.add(module)
+    assert found, "the search for locks and processors finds nothing"
+    assert {module for module in found if not module.startswith(TELEMETRY_MODULES)} == set()
+
+
+@pytest.mark.parametrize("name", TELEMETRY_MODULES)
+def test_a_dropped_response_waits_inside_of_each(name: str, spans: CapturedSpans) -> None:
+    """A response that is dropped while code of such a package runs ends its span at the next call, not at once."""
+    transport = TraceTransport(Answer(stream=Chunks()))
+    response = transport.handle_request(httpx.Request("GET", "http://svc.test/"))
+    waiting = {"__name__": f"{name}.anything", "held": [response]}
+    del response
+    exec("held.clear()", waiting)
+    gc.collect()
+    assert len(spans) == 0
+    transport.close()
+    assert len(spans) == 1
 
 
 def test_nothing_is_left_of_calls_that_ended_badly(spans: CapturedSpans) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -194,6 +195,59 @@ def test_no_step_of_ours_can_break_a_call(
             assert otel_context.get_current() == before
             assert request.headers.raw == own
         monkeypatch.undo()
+
+
+class Counting(SpanProcessor):
+    """Counts the spans that have started and not ended."""
+
+    def __init__(self) -> None:
+        self.started = self.ended = 0
+
+    def on_start(self, span: Span, parent_context: Any = None) -> None:
+        self.started += 1
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.ended += 1
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if not step.endswith("Span.end")])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_program_may_end_at_any_step(
+    monkeypatch: pytest.MonkeyPatch,
+    meter: tuple[MeterProvider, InMemoryMetricReader],
+    step: str,
+    fails: bool,
+) -> None:
+    """Ctrl-C inside of any step reaches the caller: no span is left open, headers and context are as before."""
+    counting, (measuring, _) = Counting(), meter
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(counting)
+
+    def handler(request: Any) -> Any:
+        if fails:
+            raise httpx.ReadTimeout("late")
+        return httpx.Response(404, stream=Chunks(), extensions={"network_stream": Peer(("10.0.0.1", 1))})
+
+    def interrupt(*arguments: Any, **named: Any) -> Any:
+        raise KeyboardInterrupt
+
+    transport = TraceTransport(
+        httpx.MockTransport(handler),
+        tracer_provider=provider,
+        meter_provider=measuring,
+        capture_request_headers="x-id",
+        capture_response_headers="x-id",
+    )
+    request = httpx.Request("GET", "http://svc.test/", extensions={"url_template": "/x"}, headers={"x-id": "1"})
+    before, own = otel_context.get_current(), list(request.headers.raw)
+    module, _, name = step.rpartition(".")
+    monkeypatch.setattr(_find(module), name, interrupt)
+    with suppress(KeyboardInterrupt, httpx.ReadTimeout):
+        transport.handle_request(request).close()
+    monkeypatch.undo()
+    assert counting.started == counting.ended
+    assert otel_context.get_current() == before
+    assert request.headers.raw == own
 
 
 def _find(path: str) -> Any:

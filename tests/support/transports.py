@@ -117,7 +117,8 @@ async def traced(kit: Kit, inner: Any = None, **options: Any) -> AsyncIterator[A
 
 
 def traceparent_of(span: ReadableSpan) -> str:
-    return f"00-{format_trace_id(span.context.trace_id)}-{format_span_id(span.context.span_id)}-03"
+    context = span.context
+    return f"00-{format_trace_id(context.trace_id)}-{format_span_id(context.span_id)}-{context.trace_flags:02x}"
 
 
 def received(body: bytes, name: str) -> list[str]:
