@@ -56,12 +56,7 @@ def start(config: ClientConfig, request: Any) -> Call | None:
             return None
         span, raw_headers = None, None
         if is_traced:
-            raw_headers = call.request.headers.raw
-            attributes = _attributes_at_start(call, is_measured, raw_headers)
-            if tracer is not None:
-                span = _start_span(call, tracer, ambient, attributes)
-            if _observe(call, ambient, span, CallMetrics(config.metrics, attributes) if is_measured else None):
-                raw_headers = None  # the hook may have changed them
+            span, raw_headers = _trace(call, ambient, tracer, is_measured)
         elif not config.is_innermost:
             call.announce()  # what is further in would trace it, and send it where this one must not
         _write_context(call, ambient, span, raw_headers)
@@ -83,12 +78,25 @@ def _is_left_out(config: ClientConfig, request: Any) -> bool:
     return config.is_excluded is not None and config.is_excluded(request)
 
 
-def _attributes_at_start(call: Call, is_measured: bool, raw_headers: Headers) -> Mapping[str, AttributeValue]:
-    """The attributes for span and metrics: at once, or when a sampler looks, where most likely nothing is recorded."""
+def _trace(
+    call: Call, ambient: Context, tracer: Tracer | None, is_measured: bool
+) -> tuple[Span | None, Headers | None]:
+    """Start the span and what else records the send.
+
+    The span, recorded or not, whose ids are to be sent, and the request's headers, or None where a hook may have
+    changed them.
+    """
+    config, request = call.config, call.request
+    raw_headers = request.headers.raw
     call.started_at = time_ns()
-    if is_measured or call.config.tracers.recorded:
-        return _attributes(call, call.request, raw_headers)
-    return LazyAttributes(_attributes, call, call.request, raw_headers)
+    attributes: Mapping[str, AttributeValue]
+    if is_measured or config.tracers.recorded:
+        attributes = _attributes(call, request, raw_headers)
+    else:  # the last one was not recorded, so most likely this one will not be: they are built if a sampler looks
+        attributes = LazyAttributes(_attributes, call, request, raw_headers)
+    span = None if tracer is None else _start_span(call, tracer, ambient, attributes)
+    hook_was_called = _observe(call, ambient, span, CallMetrics(config.metrics, attributes) if is_measured else None)
+    return span, None if hook_was_called else raw_headers
 
 
 def _start_span(call: Call, tracer: Tracer, ambient: Context, attributes: Mapping[str, AttributeValue]) -> Span:

@@ -123,7 +123,7 @@ STEPS = [
     "asgi_trace._propagation.propagator.write_traceparent",
     "asgi_trace._client.start._template",
     "asgi_trace._client.start.claim",
-    "asgi_trace._client.start._attributes_at_start",
+    "asgi_trace._client.start._trace",
     "asgi_trace._client.start._start_span",
     "asgi_trace._client.start._observe",
     "asgi_trace._client.start._write_context",
