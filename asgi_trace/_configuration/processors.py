@@ -7,6 +7,7 @@ from opentelemetry.sdk.trace.export import SpanExporter
 
 from .._export.queue import Batching
 from .._export.signals import TRACES
+from .._sdk import readable_spans
 from .queued_export import ImmediateExport, QueuedExport
 from .stop_budget import StopBudget
 
@@ -15,7 +16,9 @@ class BatchingSpanProcessor(QueuedExport[ReadableSpan], SpanProcessor):
     """Hands ended spans to an exporter in batches, from a thread of its own."""
 
     def __init__(self, exporter: SpanExporter, batching: Batching, budget: StopBudget) -> None:
-        super().__init__(exporter, TRACES.things, batching, budget)
+        super().__init__(exporter, TRACES.things, batching, budget, prepare=readable_spans)
+        self.take_live = self._put
+        """Takes a sampled span of `asgi_trace._sdk` as it is, see `TracerSettings.on_end`."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span that is sampled."""

@@ -20,12 +20,22 @@ class QueuedExport(Generic[T]):
     """Hands items to an exporter in batches, from a thread of its own.
 
     `force_flush()` and `shutdown()` keep their time, which the SDK's own batch processors do not. `things` are what is
-    exported: "spans" or "logs". An exporter of ours has a `ship()` that counts what it loses, and a `delivery`.
+    exported: "spans" or "logs". An exporter of ours has a `ship()` that counts what it loses, and a `delivery`. Any
+    other exporter gets what `prepare` makes of a batch.
     """
 
-    def __init__(self, exporter: Any, things: str, batching: Batching, budget: StopBudget) -> None:
+    def __init__(
+        self,
+        exporter: Any,
+        things: str,
+        batching: Batching,
+        budget: StopBudget,
+        prepare: Callable[[Sequence[T]], Sequence[T]] = lambda batch: batch,
+    ) -> None:
         delivery = getattr(exporter, "delivery", None)
-        ship: Callable[[Sequence[T]], int] = exporter.ship if delivery is not None else counting(exporter, things)
+        ship: Callable[[Sequence[T]], int] = (
+            exporter.ship if delivery is not None else counting(exporter, things, prepare)
+        )
         self._budget = budget
         self._queue: BatchQueue[T] = BatchQueue(
             ship, batching, Losses(things), settle=exporter.force_flush, close=exporter.shutdown

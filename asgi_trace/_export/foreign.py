@@ -15,12 +15,17 @@ from .signals import METRICS
 T = TypeVar("T")
 
 
-def counting(exporter: Any, things: str) -> Callable[[Sequence[T]], int]:
-    """`exporter.export` as a function that returns how many of a batch were lost: none or all."""
+def counting(
+    exporter: Any, things: str, prepare: Callable[[Sequence[T]], Sequence[T]] = lambda batch: batch
+) -> Callable[[Sequence[T]], int]:
+    """`exporter.export` as a function that returns how many of a batch were lost: none or all.
+
+    The exporter gets what `prepare` makes of the batch.
+    """
     guard = Guard()
 
     def ship(batch: Sequence[T]) -> int:
-        result = exporter.export(batch)
+        result = exporter.export(prepare(batch))
         if getattr(result, "name", None) != "FAILURE":
             return 0
         name = type(exporter).__qualname__

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from .._guard import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import Tracer
 
     from .encoder import Encode
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 _UNLIKE = "the SDK's own %s used, since this SDK is not as expected: %r"
 
 try:
+    from .span import readable_spans
     from .tracer import TracerProvider, fast_tracer
 except (ImportError, AttributeError) as exc:  # a name that this version does not have
     logger.info(_UNLIKE, "spans are", exc)
@@ -27,6 +31,10 @@ except (ImportError, AttributeError) as exc:  # a name that this version does no
     def fast_tracer(tracer: Tracer) -> Tracer:
         """The tracer as it is."""
         return tracer
+
+    def readable_spans(spans: Sequence[ReadableSpan]) -> Sequence[ReadableSpan]:
+        """The spans as they are."""
+        return spans
 
 
 def span_encoder() -> Encode | None:
@@ -39,4 +47,4 @@ def span_encoder() -> Encode | None:
     return encoder_check.span_encoder()
 
 
-__all__ = ["TracerProvider", "fast_tracer", "span_encoder"]
+__all__ = ["TracerProvider", "fast_tracer", "readable_spans", "span_encoder"]

@@ -10,7 +10,7 @@ Slots, since CPython reads a slot in a third of the instructions of a field that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
 from time import time_ns
 from typing import Any
@@ -335,3 +335,8 @@ def new_span(settings: TracerSettings, name: str, parent: Any, kind: Any, attrib
     span._start_time = time_ns() if start_time is None else start_time
     span._end_time = None
     return span
+
+
+def readable_spans(spans: Sequence[sdk.ReadableSpan]) -> Sequence[sdk.ReadableSpan]:
+    """Ended spans as the SDK hands them to an exporter: `ReadableSpan` objects and no more."""
+    return [span._readable_span() if type(span) is _Span else span for span in spans]

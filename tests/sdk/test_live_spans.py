@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as official
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, SamplingResult, StaticSampler
 from opentelemetry.trace import (
     Link,
@@ -26,6 +27,9 @@ from opentelemetry.trace import (
 )
 
 from asgi_trace import _sdk as sdk
+from asgi_trace._configuration.processors import BatchingSpanProcessor
+from asgi_trace._configuration.stop_budget import StopBudget
+from asgi_trace._export.queue import Batching
 from asgi_trace._sdk.encoder import SpanEncoder, official_bytes
 from asgi_trace._sdk.span import _Span
 from asgi_trace._sdk.span_check import same_as_sdk
@@ -171,6 +175,27 @@ def test_all_threads_see_one_attributes_object() -> None:
         with pytest.raises(TypeError):
             span._attributes["b"] = 2
         assert dict(span.attributes) == {"a": 1}
+
+
+def test_an_exporter_of_the_users_own_gets_readable_spans() -> None:
+    """Our queue takes spans as they are; an exporter that is not ours gets the SDK's plain snapshots of them."""
+    exported: list[Any] = []
+
+    class Exporter(SpanExporter):
+        def export(self, spans: Sequence[official.ReadableSpan]) -> SpanExportResult:
+            exported.extend(spans)
+            return SpanExportResult.SUCCESS
+
+    provider = sdk.TracerProvider(shutdown_on_exit=False)
+    processor = BatchingSpanProcessor(Exporter(), Batching(10, 10, 10, 3600), StopBudget())
+    provider.add_span_processor(processor)
+    with provider.get_tracer("test").start_as_current_span("name", attributes={"a": 1}) as span:
+        assert type(span) is _Span
+    assert processor.force_flush(5000)
+    provider.shutdown()
+    assert [(type(each), each.name, dict(each.attributes or {})) for each in exported] == [
+        (official.ReadableSpan, "name", {"a": 1})
+    ]
 
 
 # --- what changes later ---
