@@ -7,6 +7,7 @@ documented default. No other module of the package reads a private name of the A
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from importlib import import_module
@@ -34,6 +35,7 @@ __all__ = [
     "SUPPRESSIONS",
     "SUPPRESS_ALL",
     "SUPPRESS_HTTP",
+    "TEXTMAP",
     "context_variable",
     "get_global_textmap",
     "global_provider",
@@ -41,6 +43,7 @@ __all__ = [
     "is_suppressed",
     "is_waiting",
     "parts_of",
+    "textmap_state",
 ]
 
 # A Context is an immutable mapping, and each value that the API puts into it has one key. The keys are learned from
@@ -106,6 +109,12 @@ SPAN_CONTEXT_IS_TUPLE = _span_context_is_tuple()
 # the API has no such variable, the function is called each time.
 GLOBAL_PROVIDER = "_TRACER_PROVIDER"
 """The name in `opentelemetry.trace` that the global provider has, None until one is set."""
+
+
+# Every request asks whether the global propagator is still the one that is known. Its variable is looked at: a quarter
+# of the instructions of `get_global_textmap()`. Where the API has no such variable, the function is called.
+TEXTMAP = "_HTTP_TEXT_FORMAT"
+"""The name in `opentelemetry.propagate` that the global propagator has."""
 
 
 # An instrument made before a MeterProvider is set is a proxy; its attribute `_real_instrument` is what it passes
@@ -192,3 +201,9 @@ def global_provider(kind: str) -> Any:
     """The global "tracer", "meter" or "logger" provider that has been set, or None."""
     module, name = _PROVIDERS[kind]
     return getattr(import_module(module), name, None)
+
+
+def textmap_state() -> dict[str, object]:
+    """A mapping whose entry TEXTMAP is the global propagator; empty where that is only known by asking for it."""
+    state = vars(sys.modules[get_global_textmap.__module__])
+    return state if state.get(TEXTMAP) is get_global_textmap() else {}

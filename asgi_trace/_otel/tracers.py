@@ -32,6 +32,8 @@ INSTRUMENTATION_SCOPE = "asgi_trace"
 
 _API = vars(trace)
 
+StartUnsampled: TypeAlias = Callable[[Any], "Span | None"]
+"""The span of a request whose caller says that it is not sampled; None where that is not all that decides."""
 StartFromFacts: TypeAlias = Callable[[str, SpanKind, Any, Any, "int | None"], "Span | None"]
 """Starts a span with name, kind, caller, facts and start in nanoseconds. None: it has to be started in the usual way.
 
@@ -52,7 +54,7 @@ def override_provider(provider: TracerProvider | None) -> TracerProvider | None:
 class Tracers:
     """Looks up the tracer of the provider that counts now, and remembers it for as long as it does."""
 
-    __slots__ = ("_given", "_none_set", "_seen", "_tracer", "fixed", "recorded", "start_from_facts")
+    __slots__ = ("_given", "_none_set", "_seen", "_tracer", "fixed", "recorded", "start_from_facts", "start_unsampled")
 
     def __init__(self, provider: TracerProvider | None) -> None:
         self._given = provider
@@ -63,6 +65,8 @@ class Tracers:
         """The tracer of a provider that was given: it needs no looking up."""
         self.start_from_facts: StartFromFacts | None = getattr(self.fixed, "start_from_facts", None)
         """The method of the last tracer that keeps the facts of a request as they are; None where it has none."""
+        self.start_unsampled: StartUnsampled | None = getattr(self.fixed, "start_unsampled", None)
+        """Likewise."""
         self.recorded = True
         """Was the last span recorded? The next one most likely fares the same: a guess that only costs time."""
 
@@ -85,6 +89,7 @@ class Tracers:
         if provider is not self._seen:
             self._tracer = _tracer_of(provider)
             self.start_from_facts = getattr(self._tracer, "start_from_facts", None)
+            self.start_unsampled = getattr(self._tracer, "start_unsampled", None)
             self._seen = provider
         return self._tracer
 

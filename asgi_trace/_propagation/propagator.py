@@ -27,8 +27,10 @@ from .._otel.api import (
     BAGGAGE_KEY,
     SPAN_CONTEXT_IS_TUPLE,
     SPAN_KEY,
+    TEXTMAP,
     get_global_textmap,
     parts_of,
+    textmap_state,
 )
 from .._types import Headers
 from .baggage import format_baggage, merge_baggage, parse_baggage
@@ -43,6 +45,7 @@ from .traceparent import (
 
 __all__ = ["Propagation", "caller_context"]
 
+_STATE = textmap_state()
 _NOTHING = Context()  # a Context refuses every change, so one is enough
 _MOST_FIELDS = 1000
 _W3C = frozenset({TraceContextTextMapPropagator, W3CBaggagePropagator})
@@ -119,7 +122,7 @@ class Propagation:
         Most requests never need more of their caller than those.
         """
         plan = self._plan
-        if self._given is None and plan.propagator is not get_global_textmap():
+        if self._given is None and plan.propagator is not _STATE.get(TEXTMAP):
             plan = self._current()
         if plan.other is None and plan.trace_context and not (b"baggage" in fields or b"tracestate" in fields):
             traceparent = fields.get(b"traceparent")

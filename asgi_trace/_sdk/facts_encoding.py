@@ -49,12 +49,13 @@ class FactsEncoder:
         description, (kind, scheme, raw_path, query, version, (address, port)), method, host, user_agent = facts
         shared = kind, method, scheme, version, host
         parts.append(self._shared.get(shared) or self._share(shared))
-        if len(raw_path) < _SHORT and raw_path.find(b"?") < 0:  # not `in`, which raises and clears an exception inside
+        # find(), not `in`, which raises and clears an exception inside
+        if len(raw_path) < _SHORT and raw_path.isascii() and raw_path.find(b"?") < 0:
             parts += (_PATH[len(raw_path)], raw_path)
         else:
             parts.append(_field(PATH, path_of(facts)))
         if query:
-            text = description.redaction.query(query.decode())  # query_of(), without the call
+            text = description.redaction.query(query.decode("utf-8", "replace"))  # query_of(), without the call
             if text.isascii() and len(text) < _SHORT:
                 parts += (_QUERY[len(text)], text.encode())
             elif text:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import getrandbits
-from threading import RLock
 from time import time_ns
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +27,7 @@ from opentelemetry.trace import Tracer as APITracer
 from opentelemetry.util.types import Attributes
 
 from .._otel.api import SPAN_KEY
+from .._propagation.traceparent import RemoteParent
 from .current_span import CurrentSpan
 from .sampler_thresholds import LOCAL, LOW_BITS, REMOTE
 from .span import NO_STATE, UNSET, _Span, new_span
@@ -111,6 +111,17 @@ class Tracer(sdk.Tracer):
             self.span_processor.on_start(span, parent_context=context)
         return span
 
+    def start_unsampled(self, remote: RemoteParent) -> UnsampledSpan | None:
+        """The span of a request whose caller has not sampled it, where the sampler follows in every such case."""
+        settings = self._settings
+        if settings is None or settings.multi_processor._span_processors is not settings.processors:
+            settings = self._current_settings()
+        if not (settings.follows_unsampled and self._tracer_config.is_enabled):
+            return None
+        span = _new(UnsampledSpan)
+        span._remote = remote
+        return span
+
     def start_from_facts(self, name: str, kind: SpanKind, received: Any, facts: Any, start_time: int | None) -> Any:
         """Start the span of a request that `facts` describe. None: it has to be started in the usual way.
 
@@ -129,12 +140,15 @@ class Tracer(sdk.Tracer):
             remote = received
             limit = known[REMOTE + (remote[3] & SAMPLED)]
             if limit <= LOW_BITS and int.from_bytes(remote[1][8:], "big") >= limit:
-                return UnsampledSpan(remote)
+                unsampled = _new(UnsampledSpan)
+                unsampled._remote = remote
+                return unsampled
         else:
-            parent = get_current_span(received).get_span_context()
-            if type(parent) is not SpanContext:
-                return None
-            if parent[5]:  # is_valid
+            if received:
+                parent = get_current_span(received).get_span_context()
+                if type(parent) is not SpanContext:
+                    return None
+            if parent is not None and parent[5]:  # is_valid
                 trace_id = parent[0]
                 limit = known[(REMOTE if parent[2] else LOCAL) + (parent[3] & SAMPLED)]
             else:
@@ -154,7 +168,8 @@ class Tracer(sdk.Tracer):
         span._kind = kind
         span._status = UNSET
         span._listed = False
-        span._lock = RLock()
+        span._open = True
+        span._made_lock = None
         span._facts = facts
         span._values = {}
         span._made_context = span._made_attributes = None

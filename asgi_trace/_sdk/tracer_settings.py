@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import TraceFlags
 
 from .attributes import AttributeLimits
-from .sampler_thresholds import Thresholds, thresholds
+from .sampler_thresholds import REMOTE, Thresholds, thresholds
 
 SAMPLED = int(TraceFlags.SAMPLED)
 RANDOM = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))  # 0 before API 1.42, which does not know it
@@ -37,6 +37,7 @@ class TracerSettings:
 
     __slots__ = (
         "attribute_limits",
+        "follows_unsampled",
         "instrumentation_info",
         "instrumentation_scope",
         "limits",
@@ -68,6 +69,8 @@ class TracerSettings:
 
     thresholds: Thresholds | None
     """The sampler's decisions, where all that matters is known beforehand: the sampler, the ids, no metrics."""
+    follows_unsampled: bool
+    """Whether the sampler drops every span whose remote parent is not sampled."""
     takes_facts: bool
     """Whether a span may be kept as facts: all of these attributes fit in, and none is cut."""
 
@@ -95,6 +98,7 @@ class TracerSettings:
         uncounted = type(tracer._tracer_metrics) is _NO_METRICS
         known = uncounted and _has_random_ids(tracer.id_generator)
         self.thresholds = thresholds(tracer.sampler) if known else None
+        self.follows_unsampled = self.thresholds is not None and self.thresholds[REMOTE] == 0
         self.takes_facts = self.thresholds is not None and str in self.uncleaned and self.room >= 2 * MOST_FACTS
         self._look_at_processors(tracer.span_processor)
         if not uncounted:

@@ -83,7 +83,7 @@ class ServerDescription:
     def query_of(self, facts: ServerFacts) -> str:
         """`url.query`; empty for none."""
         query = facts[1][3]
-        return self.redaction.query(query.decode()) if query else ""
+        return self.redaction.query(query.decode("utf-8", "replace")) if query else ""
 
 
 ServerFacts: TypeAlias = tuple[ServerDescription, tuple[Any, ...], str, bytes, "bytes | None"]
@@ -91,7 +91,7 @@ ServerFacts: TypeAlias = tuple[ServerDescription, tuple[Any, ...], str, bytes, "
 
 def path_of(facts: ServerFacts) -> str:
     """`url.path`."""
-    path: str = facts[1][2].decode()
+    path: str = facts[1][2].decode("utf-8", "replace")
     return path.partition("?")[0] if "?" in path else path
 
 
@@ -110,9 +110,7 @@ def server_facts(
         if (
             type(raw_path) is bytes
             and raw_path[0] == _SLASH
-            and raw_path.isascii()
             and type(query) is bytes
-            and query.isascii()
             and type(client) is tuple
             and address
             and address.isascii()

@@ -26,10 +26,6 @@ class Request(Exchange):
 
     __slots__ = ()
 
-    # Rare, as in Exchange.
-    client_left_at = 0  # nanoseconds; 0: it was there until it had everything
-    trailers = False
-
     async def receive(self) -> Message:
         """The server's `receive`; notices when the client leaves."""
         source = self.source

@@ -79,6 +79,11 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
             claim(scope)
     except Exception:  # a scope that cannot be written to
         config.guard.report("marking a request as traced")
+    if type(received) is tuple and not received[3] & 1 and not measured and config.response_header is None:
+        start_unsampled = config.tracers.start_unsampled
+        span: Any = None if start_unsampled is None else start_unsampled(received)
+        if span is not None:  # the caller's word is all that counts, and nothing else is to be done
+            return Context({SPAN_KEY: span, REQUEST_KEY: span}), receive, send, None
     return _trace(config, kind, scope, receive, send, headers, fields, received, links, tracer, measured)
 
 
@@ -143,6 +148,8 @@ def _trace(
         receive, send = _measure(exchange, forwarded, started_at)
     if config.on_request is not None and recording:
         _call(config.on_request, exchange)
+    if type(received) is tuple:  # _attached(), without the call
+        return Context({SPAN_KEY: span, REQUEST_KEY: exchange}), receive, send, exchange
     return _attached(received, span, exchange), receive, send, exchange
 
 
@@ -188,10 +195,10 @@ def _excluded(config: ServerConfig, scope: Scope, headers: Headers) -> Context:
     claim(scope)
     if config.trusts is not None and not config.trusts(scope):
         return Context({SPAN_KEY: ExcludedSpan(None, ())})
-    fields = dict(headers)
-    if b"baggage" in fields:  # it is passed on, as from any other request
-        caller = config.propagation.extract(fields, headers)
-        return Context({**caller, SPAN_KEY: ExcludedSpan(config.propagation, headers)})
+    for name, _ in headers:  # half of what dict(headers) takes
+        if name == b"baggage":  # it is passed on, as from any other request
+            caller = config.propagation.extract(dict(headers), headers)
+            return Context({**caller, SPAN_KEY: ExcludedSpan(config.propagation, headers)})
     return Context({SPAN_KEY: ExcludedSpan(config.propagation, headers)})
 
 
