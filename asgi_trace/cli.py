@@ -48,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path(DEFAULT_PAGE), metavar="PATH", help="the HTML file (default: %(default)s)"
     )
     demo.add_argument("--picture", type=Path, metavar="PATH", help="draw the failed request as an SVG picture, too")
+    demo.add_argument(
+        "--open",
+        action="store_true",
+        dest="open_browser",
+        help="open the live page with the traces in a browser; it and the services stay up until Ctrl-C",
+    )
     demo.add_argument("--json", action="store_true", help="print the traces as JSON instead")
     demo.add_argument("--no-color", action="store_true", help="no colours (NO_COLOR does the same)")
     demo.add_argument(
@@ -183,6 +189,7 @@ def _demo(options: argparse.Namespace, _: Sequence[str]) -> int:
             json=options.json,
             colour=not options.no_color,
             keep_running=options.keep_running,
+            open_browser=options.open_browser,
         )
     )
 

@@ -142,14 +142,19 @@ def test_the_options_reach_the_commands(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(demo_command, "run", demo)
     monkeypatch.setattr(view_command, "run", view)
-    assert cli.main(["demo", "--output", "a.html", "--picture", "b.svg", "--json", "--no-color", "--keep-running"]) == 7
+    assert (
+        cli.main(
+            ["demo", *["--output", "a.html", "--picture", "b.svg", "--json", "--no-color", "--keep-running", "--open"]]
+        )
+        == 7
+    )
     view_options = ["--grpc-port", "0", "--host", "::1", "--output", "c.html", "--max-memory", "64MB", "--open"]
     view_options += ["--save", "d.jsonl", "--max-traces", "7", "--allow-origin", "http://a", "--no-color"]
     assert cli.main(["view", *view_options]) == 8
     assert cli.main(["view", "a.jsonl", "b.jsonl"]) == 8
     assert cli.main(["view", "--", "python", "--version"]) == 8
     assert seen == [
-        Options(Path("a.html"), Path("b.svg"), json=True, colour=False, keep_running=True),
+        Options(Path("a.html"), Path("b.svg"), json=True, colour=False, keep_running=True, open_browser=True),
         ViewOptions(
             host="::1",
             grpc_port=0,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,18 +41,24 @@ class Options:
     json: bool = False
     colour: bool = True
     keep_running: bool = False
+    open_browser: bool = False
+
+    @property
+    def stays(self) -> bool:
+        """Do the services and the live page stay up until Ctrl-C?"""
+        return self.keep_running or self.open_browser
 
 
 def run(options: Options) -> int:
     """Run the demo and return its exit code."""
     progress = Progress(sys.stderr, colour=options.colour)
     try:
-        with Scenario(progress) as scenario:
+        with Scenario(progress, page=options.stays) as scenario:
             for problem in scenario.problems:
                 progress.warn(problem)
             scenario.start()
             scenario.drive()
-            if options.keep_running:
+            if options.stays:
                 scenario.wait_for_traces()
                 _show(scenario, options)
                 _write(scenario, options, progress)
@@ -58,7 +66,7 @@ def run(options: Options) -> int:
             progress.doing("stopping the services")
             scenario.stop_services()
             progress.done("all services are stopped")
-        if options.keep_running:
+        if options.stays:
             _write_page(scenario, options)
         else:
             _show(scenario, options)
@@ -123,6 +131,8 @@ def report(scenario: Scenario, timelines: Sequence[Timeline], page: Path) -> dic
 def _write(scenario: Scenario, options: Options, progress: Progress) -> None:
     _write_page(scenario, options)
     progress.done(f"the same as a page: {options.output.resolve()}")
+    if not options.stays:
+        progress.done("the same as a live page: asgi-trace demo --open")
     if options.picture is not None:
         _write_picture(scenario, options.picture)
         progress.done(f"the failed request as a picture: {options.picture.resolve()}")
@@ -151,6 +161,10 @@ def _write_picture(scenario: Scenario, path: Path) -> None:
 
 def _keep_running(scenario: Scenario, options: Options, progress: Progress) -> None:
     """Show what the user sends, until Ctrl-C."""
+    if scenario.page is not None:
+        if options.open_browser:
+            threading.Thread(target=webbrowser.open, args=(scenario.page.url,), daemon=True).start()
+        progress.done(f"the live page with these traces: {scenario.page.url}")
     progress.done(f"the services stay up until Ctrl-C; the shop is {scenario.url}. Try:")
     for step in STEPS:
         progress.done(step.curl(scenario.url))

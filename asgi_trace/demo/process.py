@@ -1,4 +1,4 @@
-"""One child process from the parent's side: start, shake hands, read its log, stop, and leave nothing behind.
+"""One child process from the parent's side: start, shake hands, stop, and leave nothing behind.
 
 A child runs in a session of its own, so that Ctrl-C in the terminal reaches the parent alone, which then stops the
 services in order. What a child writes to standard error is kept, to be shown when it fails.
@@ -23,7 +23,7 @@ import asgi_trace
 from ..viewer.text import block
 
 CONTROL = "asgi_trace_demo"
-"""The key that tells what a child says about itself from its log lines."""
+"""The key that tells what a child says about itself from what else it may print."""
 
 _ROOT = str(Path(asgi_trace.__file__).resolve().parent.parent)
 _START = "import sys; sys.path[0] = sys.argv.pop(1); from asgi_trace.demo.serve import main; main(sys.argv[1])"
@@ -38,12 +38,11 @@ class ServiceFailed(Exception):
 
 
 class ServiceProcess:
-    """One service in a child process. `on_log` gets each line of its log, in a thread of this object."""
+    """One service in a child process."""
 
-    def __init__(self, name: str, environment: dict[str, str], on_log: Callable[[str, str], None]) -> None:
+    def __init__(self, name: str, environment: dict[str, str]) -> None:
         self.name = name
         self.port = 0
-        self._on_log = on_log
         self._said = threading.Condition()
         self._ready = False
         self._ended = False
@@ -156,7 +155,6 @@ class ServiceProcess:
         for line in stream:
             message = control_message(line)
             if message is None:
-                self._on_log(self.name, line)
                 continue
             with self._said:
                 self.port = message.get("port", self.port)
@@ -172,7 +170,7 @@ class ServiceProcess:
 
 
 def control_message(line: str) -> dict[str, int] | None:
-    """What `serve` says about itself, or None when the line is a log line."""
+    """What `serve` says about itself, or None when the line is another one."""
     if not line.startswith(f'{{"{CONTROL}"'):
         return None
     try:

@@ -19,8 +19,8 @@ from ..viewer.receive.grpc_receiver import GrpcReceiver
 from ..viewer.receive.intake import Intake
 from ..viewer.receive.store import Store
 from ..viewer.render.progress import Progress
+from ..viewer.serve.page_server import PageServer
 from .forward import Forwarder
-from .logs import read_log
 from .process import ServiceFailed, ServiceProcess
 
 SERVICES = ("shop", "orders", "inventory")
@@ -73,8 +73,8 @@ class StepFailed(Exception):
 class Scenario:
     """The running demo. A context manager: on entry nothing runs yet, on exit nothing runs any more.
 
-    `headings` maps the trace ids of the requests to what
-    each of them shows, in the order in which they were sent.
+    `headings` maps the trace ids of the requests to what each of them shows, in the order in which they were sent;
+    `page` asks for a live page of the traces.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Scenario:
         environ: Mapping[str, str] = os.environ,
         *,
         services: tuple[str, ...] = SERVICES,
+        page: bool = False,
     ) -> None:
         self.store = Store()
         self.headings: dict[str, str] = {}
@@ -92,6 +93,8 @@ class Scenario:
         self._environment = child_environment(environ)
         self.forwarder = Forwarder.from_environment(environ)
         self._receiver: GrpcReceiver | None = None
+        self._wants_page = page
+        self.page: PageServer | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -109,10 +112,13 @@ class Scenario:
         watchers = (self.forwarder.add,) if self.forwarder else ()
         self._receiver = GrpcReceiver(Intake(self.store, watchers=watchers))
         self._progress.done(f"collector listens on {self._receiver.endpoint}")
+        if self._wants_page:
+            self.page = PageServer(self.store, host="127.0.0.1", port=0)
+            self._progress.done(f"the live page: {self.page.url}")
         deadline = begun + _STARTS_IN
         self._progress.doing(f"starting {', '.join(self._names)}")
         for name in self._names:
-            self.processes.append(ServiceProcess(name, self._environment, self._log))
+            self.processes.append(ServiceProcess(name, self._environment))
         for process in self.processes:
             process.wait_for_port(deadline)
         for process, upstream in zip(self.processes, [*self.processes[1:], None], strict=True):
@@ -188,6 +194,8 @@ class Scenario:
         finally:
             if self._receiver is not None:
                 self._receiver.close()
+            if self.page is not None:
+                self.page.close()
             if self.forwarder is not None:
                 self.forwarder.close()
 
@@ -198,9 +206,6 @@ class Scenario:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _log(self, service: str, line: str) -> None:
-        self.store.add_log(read_log(service, line))
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -216,6 +221,7 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         **kept,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_BLRP_SCHEDULE_DELAY": "200",
         "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",

@@ -1,13 +1,14 @@
 """The process of one demo service: bind a port, say which, hear where the others are, serve until told to stop.
 
 The parent talks over standard input (one line of settings; its end means stop) and listens on standard output, where
-everything is one JSON object a line: this module's own messages and the service's log. A parent that dies closes the
-pipe, so no service outlives it.
+this module says its port and when it serves, one JSON object a line. A parent that dies closes the pipe, so no service
+outlives it. Spans, log lines and metrics go to the collector by OTLP, as those of any service do.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -18,7 +19,6 @@ from typing import Any
 import uvicorn
 
 from .. import configure
-from ..logging import uvicorn_log_config
 from .process import CONTROL
 
 _GRACE = 8.0
@@ -33,9 +33,10 @@ def main(service: str) -> None:
     if not line:
         return
     settings = json.loads(line)
-    configure(service_name=service, endpoint=settings["collector"], metrics=True)
+    configure(service_name=service, endpoint=settings["collector"], metrics=True, logs=True)
     app = import_module(f"{__package__}.{service}").create(settings["upstream"])
-    config = uvicorn.Config(app, lifespan="on", log_config=log_config(service), timeout_graceful_shutdown=3)
+    config = uvicorn.Config(app, lifespan="on", use_colors=False, timeout_graceful_shutdown=3)
+    set_levels(service)
     server = Server(config)
     threading.Thread(target=stop_at_end_of_input, args=(server,), daemon=True).start()
     server.run(sockets=[listener])
@@ -67,11 +68,7 @@ def stop_at_end_of_input(server: uvicorn.Server) -> None:
     timer.start()
 
 
-def log_config(service: str) -> dict[str, Any]:
-    """Uvicorn's log and the service's own, as JSON with trace ids, on standard output."""
-    config = uvicorn_log_config(json=True, service_name=service)
-    for handler in config["handlers"].values():
-        handler["stream"] = "ext://sys.stdout"
-    config["loggers"][service] = {"handlers": ["default"], "level": "INFO", "propagate": False}
-    config["loggers"]["uvicorn.error"]["level"] = "WARNING"
-    return config
+def set_levels(service: str) -> None:
+    """The service's own lines and the server's access lines, but not what the server says about its start and stop."""
+    for name, level in ((service, logging.INFO), ("uvicorn.access", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logging.getLogger(name).setLevel(level)

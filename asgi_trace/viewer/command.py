@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Event, Thread
 
-from .catalogue import Catalogue
 from .child import Child
 from .live import Live
 from .options import Options, command_environment
@@ -22,8 +21,7 @@ from .render.progress import Progress
 from .render.screen import Screen
 from .serve.background import HttpServer
 from .serve.ingest import ingest_app
-from .serve.page import PageApp
-from .serve.security import Gate
+from .serve.page_server import PageServer
 from .text import plural
 
 FAILED, USAGE = 1, 2
@@ -133,17 +131,14 @@ def listen(options: Options, store: Store, intake: Intake, progress: Progress, s
 def _serve_page(options: Options, store: Store, found: Listening, progress: Progress, stack: ExitStack) -> None:
     """Open the port of the page, and say its address, with the token where one is needed."""
     lines = [f"{name}  {line}" for name, line in (("OTLP/gRPC", found.grpc), ("OTLP/HTTP", found.http)) if line]
-    page = PageApp(Catalogue(store), tuple(lines))
-    gate = Gate(page.app, host=options.host)
+    port = options.page_port or 0
     try:
-        server = stack.enter_context(HttpServer(gate, host=options.host, port=options.page_port or 0, name="page"))
+        page = stack.enter_context(PageServer(store, host=options.host, port=port, endpoints=tuple(lines)))
     except PortInUse as exc:
         progress.warn(f"the page: {exc} Choose another port with --page-port.")
         return
-    stack.callback(page.close)
-    address = server.endpoint + "/"
-    found.page = f"{address}?token={gate.token}" if gate.token else address
-    progress.done(f"the page: {found.page}")
+    found.page = page.url
+    progress.done(f"the page: {page.url}")
 
 
 def write_out(text: str) -> None:

@@ -276,8 +276,14 @@ def test_the_spans_go_to_the_named_collector_as_well(run: Run) -> None:
 
 
 def test_the_services_stay_up_when_asked_to(tmp_path: Path) -> None:
-    """With --keep-running the text is printed, own requests are shown as they come, and Ctrl-C ends it with 0."""
-    process = start("--keep-running", "--no-color", "--output", str(tmp_path / "demo.html"))
+    """With --open the live page has the five traces, own requests are shown as they come, Ctrl-C ends it with 0."""
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/opened.tmp && mv {tmp_path}/opened.tmp {tmp_path}/opened\n'
+    )
+    browser.chmod(0o755)
+    arguments = ("--open", "--no-color", "--output", str(tmp_path / "demo.html"))
+    process = start(*arguments, environ={"BROWSER": str(browser)})
     assert process.stderr is not None
     assert process.stdout is not None
     watchdog = threading.Timer(100, process.kill)
@@ -287,6 +293,12 @@ def test_the_services_stay_up_when_asked_to(tmp_path: Path) -> None:
         url = re.findall(r"the shop is (http://\S+)\.", progress)[0]
         commands = [line for line in progress.splitlines() if line.startswith("✓ curl ")]
         assert len(commands) == len(STEPS)
+        page = re.findall(r"the live page with these traces: (http://\S+)", progress)[0]
+        traces = httpx.get(f"{page}api/traces", trust_env=False).json()["traces"]
+        assert [trace["path"] for trace in traces] == [step.path for step in STEPS[::-1]]
+        assert [trace["failed"] for trace in traces] == [False, False, False, True, False]
+        logs = httpx.get(f"{page}api/traces/{traces[3]['trace_id']}", trust_env=False).json()["logs"]
+        assert "checkout of ada: 1 x kettle, 3 x umbrella" in [log["body"] for log in logs]
         answer = httpx.get(f"{url}/products/teapot", trust_env=False)
         assert answer.json() == {"sku": "teapot", "price": 1900, "quantity": 23}
         trace_id = answer.headers["traceresponse"].split("-")[1]
@@ -298,6 +310,7 @@ def test_the_services_stay_up_when_asked_to(tmp_path: Path) -> None:
         process.kill()
         process.communicate()
     assert process.returncode == 0, rest
+    assert (tmp_path / "opened").read_text() == page
     assert "✗ POST /checkout → 502 in " in output
     assert "  → inventory made POST /checkout fail: sqlite3.IntegrityError" in output
     assert "routes (SERVER spans)" in output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import sys
@@ -12,7 +11,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from asgi_trace.demo.logs import read_log
 from asgi_trace.demo.process import ServiceFailed, ServiceProcess, control_message
 from asgi_trace.demo.scenario import STEPS, Scenario, StepFailed, child_environment
 from asgi_trace.viewer.render.progress import Progress
@@ -66,7 +64,7 @@ def test_a_service_that_does_not_stop_is_made_to(monkeypatch: pytest.MonkeyPatch
         "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         'print(\'{"asgi_trace_demo": {"port": 1}}\', flush=True)\ntime.sleep(60)',
     )
-    process = ServiceProcess("stubborn", dict(os.environ), lambda service, line: None)
+    process = ServiceProcess("stubborn", dict(os.environ))
     process.wait_for_port(time.monotonic() + 20)
     process.stop()
     assert not is_alive(process.pid)
@@ -77,7 +75,7 @@ def test_an_interpreter_that_is_missing_is_a_clear_error(monkeypatch: pytest.Mon
     """A process that cannot even be started names its service."""
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(ServiceFailed, match=r"^shop could not be started: .*no/such/python"):
-        ServiceProcess("shop", {}, lambda service, line: None)
+        ServiceProcess("shop", {})
 
 
 def test_the_callers_variables_do_not_reach_the_services() -> None:
@@ -87,6 +85,7 @@ def test_the_callers_variables_do_not_reach_the_services() -> None:
     assert environment["NO_COLOR"] == "1"
     assert not [name for name in environment if name.lower() in ("http_proxy", "https_proxy")]
     assert sorted(name for name in environment if name.startswith("OTEL_")) == [
+        "OTEL_BLRP_SCHEDULE_DELAY",
         "OTEL_BSP_SCHEDULE_DELAY",
         "OTEL_METRIC_EXPORT_INTERVAL",
     ]
@@ -101,33 +100,6 @@ def test_the_requests_can_be_repeated_by_hand() -> None:
         "curl http://x:1/catalogue",
         f"curl http://x:1/products/kettle -H 'traceparent: 00-{FORGED}-00f067aa0ba902b7-01' -H 'baggage: role=admin'",
     ]
-
-
-def test_log_lines_become_records() -> None:
-    """JSON lines keep level, logger, ids, extras and traceback; other text is a line without a trace."""
-    line = json.dumps(
-        {
-            "timestamp": "2026-11-23T09:00:00.250000+00:00",
-            "level": "ERROR",
-            "logger": "shop",
-            "message": "no order\n",
-            "trace_id": "a" * 32,
-            "span_id": "b" * 16,
-            "trace_flags": "01",
-            "service.name": "shop",
-            "sku": "kettle",
-            "exception": "Traceback",
-        }
-    )
-    record = read_log("x", line)
-    assert (record.severity, record.logger, record.body, record.service) == ("ERROR", "shop", "no order", "shop")
-    assert (record.trace_id, record.span_id, record.time) == ("a" * 32, "b" * 16, 1_795_424_400_250_000_000)
-    assert record.attributes == {"sku": "kettle", "exception.stacktrace": "Traceback"}
-    for text in ("not json\n", "[1]\n", "7"):
-        plain = read_log("shop", text)
-        assert (plain.body, plain.service, plain.trace_id) == (text.rstrip("\n"), "shop", "")
-        assert plain.time > 0
-    assert read_log("shop", '{"message": "m", "timestamp": "yesterday"}').time > 0
 
 
 @pytest.mark.parametrize(
