@@ -97,9 +97,12 @@ def test_a_stop_under_load_loses_no_span(setup: Setup, signum: signal.Signals, t
     counts = [len(each) for each in (found.started, found.recorded, found.lost, found.cut_off, found.double)]
     stops = [f"{each:.1f}" for each in (seconds, idle, hanging)]
     table.add(setup.name, signum.name, *counts, *stops)
+    if found.cut_off and setup.name in DROPS:
+        table.note(f"{setup.name}: {DROPS[setup.name]}, so no code of theirs or ours runs once more")
     assert len(found.started) > 50, server.log()
     assert not found.double
-    assert setup.name in DROPS or not found.lost, server.log()
+    assert not found.lost, server.log()
+    assert setup.name in DROPS or not found.cut_off, server.log()
     assert hanging < idle + STOP_SECONDS + 1
 
 
