@@ -24,10 +24,10 @@ class Guard:
         """Log the exception being handled. `kind` says which step failed, in words for a person."""
         logger.log(self._level(kind), "%s failed; the request goes on without it", kind, exc_info=True)
 
-    def warn(self, kind: str, message: str) -> None:
-        """Log `message` at WARNING the first time that this `kind` of thing is seen."""
+    def warn(self, kind: str, message: str, *, exc_info: bool = False) -> None:
+        """Log `message` at WARNING the first time that this `kind` of thing is seen; `exc_info` adds the exception."""
         if self._level(kind) == logging.ERROR:
-            logger.warning(message)
+            logger.warning(message, exc_info=exc_info)
 
     def _level(self, kind: str) -> int:
         if kind in self._seen:

@@ -98,7 +98,7 @@ class CapturedSpans:
 
 
 def capture_spans(sampler: Sampler | None = None, *, span_limits: SpanLimits | None = None) -> CapturedSpans:
-    """Capture the spans of every `TraceMiddleware` and transport that was given no provider of its own.
+    """Capture the spans of every `TraceMiddleware`, transport and `traced` function without a provider of its own.
 
     Use it in a `with` block: inside it, this package's default provider is one that keeps spans in memory. Custom spans
     are captured when their tracer comes from `spans.tracer_provider`. `sampler` is `ParentBased(ALWAYS_ON)` unless

@@ -103,7 +103,7 @@ class Operation:
             bound.apply_defaults()
             span.set_attributes(describe(**bound.arguments))
         except (Exception, CancelledError):  # the one that is no Exception, and that libraries raise by themselves
-            self._guard.report(f"attributes={describe!r} of {self._name}")
+            self._guard.warn("attributes", f"the attributes of {self._name} are left out: they failed", exc_info=True)
         except BaseException:
             span.end()
             raise

@@ -9,7 +9,6 @@ import json
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +112,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             process.wait(SECONDS)
         finally:
             process.kill()
+            process.wait()
     return Ran(folder)
 
 
@@ -130,7 +130,9 @@ def ask(port: int, *paths: str) -> None:
     for path in paths:
         connection.request(path, headers=[("traceparent", TRACEPARENT.decode())] if path in UNRECORDED else [])
         response = None
-        with suppress(EOFError):
+        if path == "/half":  # no end to wait for: an older gunicorn leaves the connection open
+            connection.reader.readline()
+        else:
             response = connection.response()
         if response is None or ("connection", "close") in response.headers or path in ("/half", "/raises"):
             connection.close()
