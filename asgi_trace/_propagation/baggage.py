@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote, unquote
 
-__all__ = ["ReceivedBaggage", "format_baggage", "merge_baggage", "parse_baggage"]
+__all__ = ["ReceivedBaggage", "format_baggage", "merge_baggage", "parse_baggage", "receive_baggage"]
 
 # All of 64 members and 8,192 bytes must pass; of more, whole members may be dropped.
 MAX_MEMBERS = 180
@@ -42,6 +43,52 @@ class ReceivedBaggage(dict[str, object]):
 
     __slots__ = ("header",)
     header: str
+
+
+class UnreadBaggage(ReceivedBaggage):
+    """Received baggage as it came. The first look at an entry parses it, and makes it a `ReceivedBaggage`.
+
+    Most requests only pass their baggage on, and a caller chooses its size. Every method that looks at entries is
+    replaced, those too for which CPython takes a short way to a dict's own memory where a subclass leaves them alone.
+    """
+
+    __slots__ = ()
+
+    def _read(self) -> ReceivedBaggage:
+        lines: Any = self.header
+        if isinstance(lines, str):  # another thread was first
+            return self
+        parsed = parse_baggage(lines)
+        dict.update(self, parsed)
+        self.header = parsed.header
+        self.__class__ = ReceivedBaggage  # type: ignore[assignment]
+        return self
+
+
+def _reading(name: str) -> Any:
+    def method(self: UnreadBaggage, *args: Any, **kwargs: Any) -> Any:
+        self._read()
+        return getattr(dict, name)(self, *args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+for _name in (
+    *("__contains__", "__delitem__", "__eq__", "__ge__", "__getitem__", "__gt__", "__ior__", "__iter__", "__le__"),
+    *("__len__", "__lt__", "__ne__", "__or__", "__repr__", "__reversed__", "__ror__", "__setitem__"),
+    *("clear", "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values"),
+):
+    setattr(UnreadBaggage, _name, _reading(_name))
+
+
+def receive_baggage(lines: Sequence[bytes]) -> ReceivedBaggage | None:
+    """The lines of `baggage`, to be parsed by the first look at an entry. None: they surely hold no entry."""
+    if not any(line.find(b"=") >= 0 for line in lines):
+        return None
+    received = UnreadBaggage()
+    received.header = lines  # type: ignore[assignment]
+    return received
 
 
 def parse_baggage(lines: Sequence[bytes]) -> ReceivedBaggage:
@@ -83,6 +130,8 @@ def format_baggage(entries: Mapping[str, object]) -> str:
     that is no token is percent-encoded, which makes it one, and receivers see the encoded name. Members beyond the
     limits are dropped whole.
     """
+    if type(entries) is UnreadBaggage:
+        entries = entries._read()
     if type(entries) is ReceivedBaggage:
         return entries.header
     return _join(_member(key, value) for key, value in entries.items())

@@ -33,7 +33,7 @@ from .._otel.api import (
     textmap_state,
 )
 from .._types import Headers
-from .baggage import format_baggage, merge_baggage, parse_baggage
+from .baggage import format_baggage, merge_baggage, receive_baggage
 from .traceparent import (
     RemoteParent,
     format_tracestate,
@@ -124,14 +124,14 @@ class Propagation:
         plan = self._plan
         if self._given is None and plan.propagator is not _STATE.get(TEXTMAP):
             plan = self._current()
-        if plan.other is None and plan.trace_context and not (b"baggage" in fields or b"tracestate" in fields):
+        if plan.other is None and plan.trace_context and b"baggage" not in fields:
             traceparent = fields.get(b"traceparent")
             if traceparent is None:
                 return _NOTHING
             if len(fields) == len(headers):
                 found = read_remote_parent(traceparent)
                 if found is not None:
-                    return found
+                    return (*found, (fields[b"tracestate"],)) if b"tracestate" in fields else found
         return self.extract(fields, headers)
 
     def extract(self, fields: dict[bytes, bytes], headers: Headers) -> Context:
@@ -250,8 +250,8 @@ def _read_lists(plan: _Plan, fields: dict[bytes, bytes], headers: Headers) -> Co
         if span_context is not None:
             found[SPAN_KEY] = NonRecordingSpan(span_context)
     if plan.baggage and b"baggage" in fields:
-        entries = parse_baggage(_lines(headers, b"baggage") if repeated else (fields[b"baggage"],))
-        if entries:
+        entries = receive_baggage(_lines(headers, b"baggage") if repeated else (fields[b"baggage"],))
+        if entries is not None:
             found[BAGGAGE_KEY] = entries
     return Context(found)
 

@@ -10,6 +10,7 @@ import re
 import struct
 from binascii import unhexlify
 from collections.abc import Sequence
+from typing import Any
 
 from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState
 
@@ -32,8 +33,11 @@ _KNOWN_FLAGS = 0b11  # 3.2.2.5.1: sampled, 3.2.2.5.2: random; 3.2.2.5.3: the oth
 _FLAGS = tuple(TraceFlags(byte & _KNOWN_FLAGS) for byte in range(256))
 _FLAGS_TEXT = tuple(f"{byte & _KNOWN_FLAGS:02x}" for byte in range(256))
 
-RemoteParent = tuple[int, bytes, bytes, int]
-"""A valid `traceparent` of version 00, taken apart and no more: version, trace-id, parent-id, flags."""
+RemoteParent = tuple[Any, ...]
+"""A valid `traceparent` of version 00, taken apart and no more: version, trace-id, parent-id, flags.
+
+Where a `tracestate` came with it, the lines of that are the fifth item.
+"""
 
 _unpack = struct.Struct(">B16s8sB").unpack
 _to_int = int.from_bytes
@@ -82,9 +86,10 @@ def read_remote_parent(traceparent: bytes) -> RemoteParent | None:
     return None
 
 
-def remote_span_context(found: RemoteParent, state: TraceState = DEFAULT_TRACE_STATE) -> SpanContext:
+def remote_span_context(found: RemoteParent) -> SpanContext:
     """The span context that a `traceparent` stands for."""
-    _, trace_id, span_id, flags = found
+    _, trace_id, span_id, flags = found[:4]
+    state: TraceState = parse_tracestate(found[4]) if len(found) > 4 else DEFAULT_TRACE_STATE
     if SPAN_CONTEXT_IS_TUPLE:  # the constructor would check the ids again
         values = (_to_int(trace_id, "big"), _to_int(span_id, "big"), True, _FLAGS[flags], state, True)
         return _new(SpanContext, values)
@@ -98,7 +103,7 @@ def read_span_context(traceparent: bytes, tracestate: Sequence[bytes] = ()) -> S
     """
     found = read_remote_parent(traceparent)
     if found is not None:
-        return remote_span_context(found, parse_tracestate(tracestate) if tracestate else DEFAULT_TRACE_STATE)
+        return remote_span_context((*found, tracestate) if tracestate else found)
     parsed = parse_traceparent(traceparent)
     if parsed is None:
         return None

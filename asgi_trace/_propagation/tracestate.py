@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Sequence, ValuesView
+from typing import Any
 
 from opentelemetry.trace import TraceState
 
@@ -27,12 +28,14 @@ _match_member = re.compile(f"({_KEY})=({_VALUE})").fullmatch
 
 
 def parse_tracestate(values: Sequence[bytes]) -> TraceState:
-    """Read the lines of `tracestate` as one list (3.3.1).
+    """Read the lines of `tracestate` as one list (3.3.1), when something looks at it: most requests only pass it on.
 
     One illegal member, or a 33rd, discards the whole list (3.3.1.1, 3.3.1.3); of two members with one key the first is
     kept; a list longer than 8,192 characters loses whole members in the order that 3.3.1.5 gives.
     """
-    return Level2TraceState.from_header([b",".join(values).decode("latin-1")])
+    state = Level2TraceState.__new__(Level2TraceState)
+    state._unread = values
+    return state
 
 
 def format_tracestate(trace_state: TraceState, *, forwarded: bool = False) -> str:
@@ -42,7 +45,7 @@ def format_tracestate(trace_state: TraceState, *, forwarded: bool = False) -> st
     (3.4), where a participant sends one member for each key (3.3.1.4).
     """
     if forwarded and isinstance(trace_state, Level2TraceState):
-        return trace_state.received or trace_state.to_header()
+        return (trace_state._members and trace_state.received) or trace_state.to_header()
     return trace_state.to_header()
 
 
@@ -54,11 +57,25 @@ class Level2TraceState(TraceState):
     """
 
     received: str | None = None
+    _unread: Sequence[bytes] = ()
+    """The lines of a header that nothing has looked at yet."""
+    _members: dict[str, str]
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is not there: the fields of a state that was received, at the first look. What two threads make
+        # at the same time is equal.
+        if name not in ("_members", "_dict"):
+            raise AttributeError(name)
+        parsed = Level2TraceState.from_header([b",".join(self._unread).decode("latin-1")])
+        if parsed.received is not None:
+            self.received = parsed.received
+        self._dict, self._members = parsed._dict, parsed._members
+        return getattr(self, name)
 
     def __init__(self, entries: Iterable[tuple[str, str]] | None = None) -> None:
         """Keep the legal ones of `entries`, of equal keys the first, and of more than 32 the first 32."""
         super().__init__()
-        self._members: dict[str, str] = {}
+        self._members = {}
         for key, value in entries or ():
             if _is_legal(key, value) and len(self._members) < MAX_MEMBERS:
                 self._members.setdefault(key, value)

@@ -81,8 +81,20 @@ class AttributeLimits:
 
 
 def need_no_cleaning(values: dict[str, Any], uncleaned: frozenset[type]) -> bool:
-    """Whether the SDK would keep all of these as they are."""
-    for key, value in values.items():  # noqa: SIM110 - twice as fast as all()
-        if type(value) not in uncleaned or type(key) is not str or not key:
+    """Whether the SDK would keep all of these as they are, or make a tuple of a list of values of one type.
+
+    `values` are a copy, in which such lists are replaced.
+    """
+    for key, value in values.items():
+        if type(value) not in uncleaned:
+            if type(value) is not list and type(value) is not tuple:
+                return False
+            items = tuple(value)
+            kind = type(items[0]) if items else str
+            for item in items:
+                if type(item) is not kind or kind not in uncleaned:
+                    return False
+            values[key] = items
+        if type(key) is not str or not key:
             return False
     return True

@@ -89,7 +89,9 @@ class SpanEncoder:
             return self._span(span)
         status = span._status
         from_afar = True
-        if remote is None:
+        if remote is not None and len(remote) > 4:  # with a trace state
+            ids = b"".join(_identity(span.get_span_context(), span._parent))
+        elif remote is None:
             parent: Any = span._made_parent
             from_afar = parent and parent[2]
             ids = _live_ids(span, parent)

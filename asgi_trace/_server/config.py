@@ -116,7 +116,7 @@ class ServerConfig:
         )
         self.description = ServerDescription(self.redaction)
         self.reads_more_headers = self.proxies is not None or self.request_headers is not None
-        self.defers = self.description.deferrable and not self.reads_more_headers
+        self.defers = self.description.deferrable and self.proxies is None
         self.on_request = hook("on_request", on_request)
         self.on_response = hook("on_response", on_response)
         self.response_header = response_header_of(response_header)

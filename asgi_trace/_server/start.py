@@ -119,6 +119,8 @@ def _trace(
         facts = server_facts(scope, fields, method, config.description)
         if facts is not None:
             span = from_facts(name, _SERVER, received, facts, started_at or None)
+            if config.request_headers is not None and span is not None and span.is_recording():
+                span.set_attributes(config.request_headers.attributes(headers))
     if span is None and tracer is not None:
         facts = None
         if not config.tracers.recorded:  # the last one, so most likely not this one either

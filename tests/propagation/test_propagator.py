@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry import baggage, propagate
+from opentelemetry.baggage import get_all
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
@@ -346,7 +347,7 @@ def test_baggage_limits() -> None:
 def test_hostile_baggage_costs_no_backtracking(hostile: str) -> None:
     """Long runs of blanks, commas and properties are refused in time that grows with their length alone."""
     started = time.process_time()
-    assert extract(lines(("baggage", hostile))) == {}
+    assert get_all(extract(lines(("baggage", hostile)))) == {}
     assert time.process_time() - started < 0.25
 
 

@@ -73,7 +73,7 @@ def test_it_says_what_the_start_would_do(sampler: Sampler, remote: bool, flags: 
 def test_it_knows_an_unsampled_request_without_making_its_ids(sampler: Sampler) -> None:
     """The span of a request that its caller did not sample stays without a context."""
     tracer = tracer_with(sampler)
-    parent = UnsampledSpan((None, b"%032x" % 1, b"%016x" % 2, 0, None))  # type: ignore[arg-type]
+    parent = UnsampledSpan((None, b"%032x" % 1, b"%016x" % 2, 0, None))
     dropped = tracer.drops_below(parent)
     assert "_context" not in vars(parent)
     below = NonRecordingSpan(SpanContext(1, 2, False, TraceFlags(0)))
