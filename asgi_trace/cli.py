@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ._version import VERSION
+from .viewer.options import GRPC_PORT, HTTP_PORT, PAGE_PORT
+from .viewer.receive.store import MAX_MEMORY, MAX_TRACES
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -74,9 +76,9 @@ def _add_view(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "wrote. With a COMMAND, start it so that it sends here, and end with it. Ctrl-C ends it with a summary.",
     )
     for name, default, what in (
-        ("grpc", 4317, "OTLP/gRPC"),
-        ("http", 4318, "OTLP/HTTP"),
-        ("page", 16686, "the page"),
+        ("grpc", GRPC_PORT, "OTLP/gRPC"),
+        ("http", HTTP_PORT, "OTLP/HTTP"),
+        ("page", PAGE_PORT, "the page"),
     ):
         view.add_argument(
             f"--{name}-port",
@@ -91,10 +93,10 @@ def _add_view(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--save", type=Path, metavar="FILE", help="append everything that arrives to a file of OTLP/JSON lines"
     )
     view.add_argument(
-        "--max-traces", type=_count, default=20_000, metavar="N", help="traces kept (default: %(default)s)"
+        "--max-traces", type=_count, default=MAX_TRACES, metavar="N", help="traces kept (default: %(default)s)"
     )
     view.add_argument(
-        "--max-memory", type=_memory, default=256 * 1024**2, metavar="SIZE", help="memory for them (default: 256MB)"
+        "--max-memory", type=_memory, default=MAX_MEMORY, metavar="SIZE", help="memory for them (default: 256MB)"
     )
     view.add_argument(
         "--allow-origin", action="append", default=[], metavar="ORIGIN", help="a web page that may send to OTLP/HTTP"
@@ -196,7 +198,7 @@ def _demo(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 def _view(options: argparse.Namespace, command_line: Sequence[str]) -> int:
     from .viewer.command import run
-    from .viewer.options import GRPC_PORT, HTTP_PORT, PAGE_PORT, Options
+    from .viewer.options import Options
 
     receives = not options.files or bool(command_line)
 

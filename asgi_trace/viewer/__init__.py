@@ -1,5 +1,6 @@
-"""See traces without a backend: an OTLP/gRPC receiver, a bounded store, and the timeline in terminal, HTML or SVG.
+"""See traces without a backend: OTLP in over gRPC and HTTP, and the timeline in the terminal and on a live page.
 
-The package knows OTLP and the semantic conventions, not who sent the spans: any service that exports OTLP over gRPC
-shows up, ours or not. Needs the extra `otlp`.
+`receive` turns exports into records in a bounded store; `analysis` says what a trace means, in pure functions;
+`render` draws it; `serve` is HTTP. The package knows OTLP and the semantic conventions, not who sent the spans: any
+OpenTelemetry service shows up, ours or not. Needs the extra `view`.
 """

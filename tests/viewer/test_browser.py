@@ -123,6 +123,16 @@ def test_spans_open_fold_and_are_linked_to(browser: Any) -> None:
         assert "target" in (opened.locator("#span-g").get_attribute("class") or "")
 
 
+def test_an_open_trace_says_that_it_has_grown(browser: Any) -> None:
+    """What was opened stays open; the new spans are a click away."""
+    with live_page(*CHECKOUT, *LOGS) as page, tab(browser, page, f"/trace/{TRACE_ID}") as opened:
+        opened.locator("#live-state[data-state=live]").wait_for()
+        opened.locator("#rows[data-count]").wait_for()
+        page.add(make_span("late", 99, 100, id="late", parent="a"))
+        opened.get_by_text("More spans have arrived").click()
+        opened.locator("#span-late").wait_for()
+
+
 def test_a_search_inside_a_trace(browser: Any) -> None:
     """What is found stands with the way to it; all can be shown again."""
     with live_page(*CHECKOUT, *LOGS) as page, tab(browser, page, f"/trace/{TRACE_ID}") as opened:

@@ -9,11 +9,13 @@ from threading import Event, Timer
 import pytest
 
 from asgi_trace.viewer.live import Live
+from asgi_trace.viewer.receive.files import Saver
+from asgi_trace.viewer.receive.signals import TRACES, from_data
 from asgi_trace.viewer.receive.store import Store
 from asgi_trace.viewer.render.progress import Progress
 from asgi_trace.viewer.render.screen import Screen
 
-from ..support.viewer import make_log, make_span
+from ..support.viewer import make_log, make_span, otlp_json
 
 
 class Clock:
@@ -159,3 +161,74 @@ def test_progress_on_a_terminal_replaces_what_was_under_way(monkeypatch: pytest.
     assert [shown.count(word) > 0 for word in ("starting…", "✓ started\n", "waiting…")] == [True] * 3
     assert shown.endswith("\x1b[1A\x1b[2K")  # the last line is erased, and the cursor is back
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")
+
+
+def test_losses_are_said_when_they_happen() -> None:
+    """At once, and again when there are more, but not with every look."""
+    view = View(max_traces=1)
+    said: list[str] = []
+    view.live.complain = said.append
+    for number in range(3):
+        view.store.add_span(make_span("x", trace_id=f"t{number}"))
+    view.after(0.1)
+    view.store.add_span(make_span("x", trace_id="t4"))
+    view.after(0.1)
+    assert len(said) == 1
+    assert said[0].startswith("forgotten to stay within memory: 2 traces, 2 spans so far")
+    view.after(20)
+    assert said[1].startswith("forgotten to stay within memory: 3 traces, 3 spans so far")
+
+
+def test_a_full_disk_is_said_and_the_viewer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's file was written once and cannot be any more: one sentence, and traces are still printed."""
+    page = tmp_path / "page.html"
+    view = View(page)
+    said: list[str] = []
+    view.live.complain = said.append
+    view.after(0)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("asgi_trace.viewer.live.write", full)
+    for number in range(3):
+        view.store.add_span(make_span("GET /", trace_id=f"t{number}"))
+        assert len(view.after(30)) == 1
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_loses_what_is_saved_and_says_so() -> None:
+    """`--save` on a full disk: one sentence, everything is counted, nothing is raised."""
+    said: list[str] = []
+    saver = Saver(Path("/dev/full"), said.append)
+    for _ in range(5):
+        saver.add(TRACES, from_data(TRACES, otlp_json("GET /")))
+    saver.close()
+    assert (saver.saved, saver.lost, len(said)) == (0, 5, 1)
+    saver.close()
+
+
+def test_errors_outside_any_trace_are_printed_once() -> None:
+    """ERROR and above stand in the terminal; other lines do not."""
+    view = View()
+    view.store.add_log(make_log("the disk is full", trace_id="", severity="CRITICAL"))
+    view.store.add_log(make_log("a note", trace_id=""))
+    view.after(0.1)
+    assert "the disk is full" in "".join(view.printed)
+    assert "a note" not in "".join(view.printed)
+    view.after(0.1)
+    assert view.printed == []
+
+
+def test_a_flood_is_not_printed_in_full() -> None:
+    """Of a hundred traces at once those that failed are printed, and the others are counted."""
+    view = View()
+    for number in range(100):
+        view.store.add_span(make_span("GET /", trace_id=f"t{number}", kind="SERVER", failed=number == 50))
+    view.clock.now += 2
+    view.live.step()
+    assert [text.splitlines()[0][:1] for text in view.printed] == ["─", " "]
+    assert "✗ GET /" in view.printed[0]
+    assert view.printed[1] == "  … 99 more traces at the same time\n"

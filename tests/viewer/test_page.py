@@ -322,3 +322,50 @@ def listen(page: LivePage) -> Any:
         for line in answer.iter_lines():
             if line.startswith("event: "):
                 yield line.removeprefix("event: ")
+
+
+def chain(levels: int) -> list[SpanRecord]:
+    return [make_span(f"s{n}", n, 999, parent=f"s{n - 1}" if n else "", failed=n == levels - 1) for n in range(levels)]
+
+
+@pytest.mark.parametrize(
+    ("spans", "shown"),
+    [
+        pytest.param(chain(60), 60, id="sixty levels"),
+        pytest.param(chain(2_000), 2_000, id="two thousand levels"),
+        pytest.param([make_span(one, parent=other) for one, other in ("ab", "bc", "ca")], 3, id="a circle"),
+        pytest.param([make_span("self", parent="self", failed=True)], 1, id="its own parent"),
+        pytest.param(
+            [
+                make_span("GET", 0, 50, id="a", kind="CLIENT"),
+                make_span("GET /", 3_600_000, 3_600_030, id="b", parent="a", kind="SERVER", service="late"),
+                make_span("x", -3_600_000, -3_599_990, parent="b", service="early"),
+            ],
+            3, id="clocks an hour off",
+        ),
+        pytest.param([make_span("x", 1e15, 1e15 + 1), make_span("y", 0, 9e12)], 2, id="beyond the calendar"),
+        pytest.param([make_span("x" * 512, service="y" * 512, attributes={"k" * 512: "v" * 4_096})], 1, id="long"),
+        pytest.param([make_span(f"s{n}", n, n + 1, parent="gone", failed=True) for n in range(999)], 999, id="orphans"),
+    ],
+)  # fmt: skip
+def test_odd_traces_are_shown_whole(spans: list[SpanRecord], shown: int) -> None:
+    """Depth, circles, wild clocks and long names break no page, and no row is lost."""
+    with live_page(*spans) as page:
+        for path in ("/", "/map", "/routes", f"/compare?a={TRACE_ID}&b={TRACE_ID}", f"/trace/{TRACE_ID}.json"):
+            assert page.get(path).status_code == 200
+        html = page.get(f"/trace/{TRACE_ID}").text
+        ranges = [(int(a), int(b)) for a, b in re.findall(r'data-from="(\d+)" data-to="(\d+)"', html)]
+        assert sum(b - a for a, b in ranges) + html.count('id="span-') == shown
+        assert len(page.get(f"/api/traces/{TRACE_ID}").json()["spans"]) == shown
+
+
+def test_log_lines_stand_in_place() -> None:
+    """A line stands below the row of its span, errors first where there are many."""
+    lines = [make_log(f"line {n}", n, span_id="a") for n in range(20)] + [
+        make_log("broken", 30, severity="ERROR", span_id="a")
+    ]
+    with live_page(make_span("GET /", 0, 100, id="a", kind="SERVER"), make_span("x", 1, 2, parent="a"), *lines) as page:
+        row = page.get(f"/trace/{TRACE_ID}").text.split('id="span-a"')[1].split('id="span-x"')[0]
+        assert "broken" in row
+        assert "line 1<" in row
+        assert "18 more log lines" in row

@@ -1,1 +1,1 @@
-"""What a trace says: its tree, its failures, their cause, and the figures of each route. Pure functions."""
+"""What a trace says: its tree, its failures and their cause, what to show of it, how it compares. Pure functions."""

@@ -1,1 +1,1 @@
-"""OTLP in: the receiver, the records it makes, and the bounded store that holds them."""
+"""OTLP in: protocols and files, the records they make, and the bounded store that holds them."""

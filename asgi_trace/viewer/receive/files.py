@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import Full, Queue
 from typing import Any
@@ -89,10 +90,8 @@ class Saver:
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(10)
-        try:
+        with suppress(OSError):  # what could not be written has been counted
             self._file.close()
-        except OSError as exc:
-            self._lose(str(exc))
 
     def _run(self) -> None:
         while (waiting := self._queue.get()) is not None:

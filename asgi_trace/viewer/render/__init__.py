@@ -1,1 +1,1 @@
-"""How a trace is shown: terminal, HTML page, SVG."""
+"""How a trace is shown: terminal, live page, saved page, JSON, SVG."""

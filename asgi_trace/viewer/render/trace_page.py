@@ -125,7 +125,8 @@ class Waterfall:
         is_open = row.span.span_id == self._view.span or (culprit and not self._view.span and not self._view.find)
         name = element("span", self._fold_link(index, row), self._title_link(row, is_open=is_open), class_="name")
         classes = row_class(row, self._colours, is_cause=culprit) + (" open" if is_open else "")
-        shown = cells(row, self._timeline, self._colours, name, self._path.get(index, ()), is_cause=culprit)
+        stretches, lines = self._path.get(index, ()), () if is_open else self._logs.get(row.span.span_id, ())
+        shown = cells(row, self._timeline, self._colours, name, stretches, lines, is_cause=culprit)
         return element(
             "div",
             element("div", *shown, class_="grid"),

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from ..analysis.cause import Cause
 from ..analysis.timeline import LogLine, Row, Timeline
-from ..text import duration, one_line
+from ..text import duration, one_line, plural
 from .layout import bar, chip, track
 from .markup import Markup, element, text
-from .wording import Colours, remarks_on, took
+from .wording import Colours, remarks_on, severity_of, took
 
 Stretches = Mapping[int, Sequence[tuple[int, int]]]
 """For each row the stretches of the critical path in it, see `critical_path`."""
 
+_MAX_LINES = 3
 DEEPEST = 24
 """Levels that are indented; deeper rows say how deep they are."""
 
@@ -38,11 +39,14 @@ def cells(
     colours: Colours,
     name: Markup,
     stretches: Sequence[tuple[int, int]],
+    lines: Sequence[LogLine] = (),
     *,
     is_cause: bool,
 ) -> tuple[Markup, ...]:
-    """Service, name, status, bar, duration and remarks of a row. `name` is the element with its title."""
-    remarks = _remarks(row, is_cause=is_cause)
+    """Service, name, status, bar, duration and remarks of a row. `name` is the element with its title, `lines` are the
+    log lines to show in place.
+    """
+    remarks = [*_remarks(row, is_cause=is_cause), *_log_remarks(lines)]
     return (
         chip(row.span.service, colours),
         name,
@@ -67,6 +71,22 @@ def _remarks(row: Row, *, is_cause: bool) -> list[Markup]:
         place = f" at {row.failure.where}" if row.failure.where and is_cause else ""
         found.append(text("span", f"✗ {words[:2_000]}{place}", class_="bad"))
     return found
+
+
+def _log_remarks(lines: Sequence[LogLine]) -> list[Markup]:
+    """Log lines below their row, errors first where there are too many."""
+    chosen = sorted(sorted(lines, key=lambda line: not line.record.is_error)[:_MAX_LINES], key=lambda line: line.offset)
+    found = [
+        element(
+            "span",
+            element("b", severity_of(line.record), class_="bad" if line.record.is_error else ""),
+            f" {one_line(line.record.body)[:500]}",
+            class_="log",
+        )
+        for line in chosen
+    ]
+    more = len(lines) - len(chosen)
+    return [*found, element("span", f"{plural(more, 'more log line')}", class_="log")] if more else found
 
 
 def _track(row: Row, timeline: Timeline, stretches: Sequence[tuple[int, int]]) -> Markup:
