@@ -50,9 +50,12 @@ def test_a_failed_request_is_found_and_its_cause_stands_there(browser: Any) -> N
     with live_page(*SOME, *CHECKOUT, *LOGS) as page, tab(browser, page) as opened:
         opened.locator("select[name=status]").select_option("failed")
         opened.get_by_role("button", name="Filter").click()
+        opened.wait_for_url("**status=failed**")
+        opened.locator(".why").wait_for()
         assert opened.locator(".trace a.what").count() == 1
         assert "inventory made POST /checkout fail" in opened.locator(".why").inner_text()
         opened.locator(".trace a.what").click()
+        opened.locator(".row.cause .panel").wait_for()
         assert opened.locator(".row").count() == 8
         assert STACKTRACE.splitlines()[1].strip() in opened.locator(".row.cause .panel").inner_text()
         assert "taking 3 umbrellas" in opened.locator("main").inner_text()
@@ -64,6 +67,7 @@ def test_a_filter_is_a_link(browser: Any) -> None:
         opened.locator("#q").fill("items/7")
         opened.locator("#q").press("Enter")
         opened.wait_for_url("**/?q=items*")
+        opened.locator(".trace a.what").first.wait_for()
         assert opened.locator(".trace a.what").all_inner_texts() == ["GET /items/7"]
         opened.go_back()
         assert opened.locator(".trace a.what").count() == 31
@@ -141,6 +145,7 @@ def test_a_search_inside_a_trace(browser: Any) -> None:
         opened.get_by_text("1 span found").wait_for()
         assert opened.locator("#span-g").count() == 1
         opened.get_by_role("link", name="Show all").click()
+        opened.locator("#span-b").wait_for()
         assert opened.locator(".row").count() == 8
 
 
