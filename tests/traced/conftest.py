@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..support.generators import Log
+
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
@@ -14,3 +16,9 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     said = [record for record in caplog.records if record.name.startswith(("opentelemetry", "asgi_trace"))]
     assert [record.getMessage() for record in said if record.levelno >= logging.WARNING] == []
+
+
+@pytest.fixture
+def log() -> Log:
+    """What a generator of the test sees."""
+    return Log()

@@ -24,11 +24,7 @@ from asgi_trace.testing import CapturedSpans, capture_spans
 
 from ..support.actions import listening
 from ..support.asgi import OK, attributes_of, drive, http_scope
-
-
-def current() -> int:
-    """The id of the current span."""
-    return get_current_span().get_span_context().span_id
+from ..support.generators import current
 
 
 @traced

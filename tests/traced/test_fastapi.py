@@ -11,20 +11,17 @@ import httpx
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException, Query, WebSocket
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanKind, get_current_span
+from opentelemetry.trace import SpanKind
 
 from asgi_trace import TraceMiddleware, server_span, traced
 from asgi_trace.testing import CapturedSpans, capture_spans
 
 from ..support.asgi import CONNECT, attributes_of, drive, websocket_scope
 from ..support.frameworks import fetch
+from ..support.generators import current
 
 Seen = dict[str, int]
 seen: Seen = {}
-
-
-def current() -> int:
-    return get_current_span().get_span_context().span_id
 
 
 def note(name: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.trace import get_current_span
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.endpoints import HTTPEndpoint
@@ -23,10 +22,7 @@ from asgi_trace.testing import CapturedSpans
 
 from ..support.asgi import CONNECT, attributes_of, drive, websocket_scope
 from ..support.frameworks import fetch, get, run, running
-
-
-def current() -> int:
-    return get_current_span().get_span_context().span_id
+from ..support.generators import current
 
 
 def last_part(name: str) -> str:
