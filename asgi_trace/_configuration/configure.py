@@ -1,8 +1,8 @@
-"""`configure()`: the SDK, an OTLP/gRPC exporter and OpenTelemetry's globals, set up in one call.
+"""`configure()`: the SDK, OTLP exporters and OpenTelemetry's globals, set up in one call.
 
-The only module of this package with global state: which configuration this process has, OpenTelemetry's global
-providers, an `atexit` function and, where nobody else wants it, SIGTERM. `_settings` and `_collector` read arguments
-and environment, `_providers` builds what they say, `_exporter` sends and `_stopping` ends it.
+The state of the process is here: which configuration it has, OpenTelemetry's global providers, an `atexit` function,
+and SIGTERM where its default action is in place. settings.py reads arguments and environment, providers.py builds what
+they say, tracing.py flushes and stops it, and asgi_trace._export sends.
 """
 
 from __future__ import annotations
@@ -101,10 +101,12 @@ def configure(
     logs: bool | str | LogRecordExporter | LogRecordProcessor | Sequence[Any] = False,
     flush_on_sigterm: bool = True,
 ) -> Tracing:
-    """Set up OpenTelemetry for this process: SDK, OTLP/gRPC exporter, global providers. Once per process.
+    """Set up OpenTelemetry for this process: SDK, OTLP exporters, global providers. Once per process.
 
     Every argument that is left out comes from its `OTEL_*` variable, and from OpenTelemetry's default after that.
     Nothing here waits for a collector, and neither does a request; the end of the process waits at most 5 seconds.
+    Where another library has set a global tracer provider, that one stays: a WARNING says so, and what is returned
+    flushes it.
 
     Args:
         service_name: the name of this service (`OTEL_SERVICE_NAME`).
@@ -113,24 +115,32 @@ def configure(
         sampler: a ratio of the traces that start here (0.1 is one in ten; a caller's decision is followed), one of
             OpenTelemetry's names like "parentbased_traceidratio" (its ratio is `OTEL_TRACES_SAMPLER_ARG`) or a
             Sampler.
-        exporter: "otlp", "console", "none", a SpanExporter, or several of them.
-        endpoint: the collector: "http://collector:4317" (plain text), "https://collector:4317" (TLS), "collector:4317"
-            (TLS unless `insecure`) or any other target of gRPC, like "unix:/run/otel.sock".
+        exporter: "otlp", "console", "none", a SpanExporter, or several of them. "otlp_proto_grpc" and
+            "otlp_proto_http" are OTLP by that protocol.
+        endpoint: the collector, for all signals: "http://collector:4317" (plain text), "https://collector:4317" (TLS),
+            "collector:4317" (TLS unless `insecure`) or any other target of gRPC, like "unix:/run/otel.sock". Over HTTP
+            the usual port is 4318, and each signal's path, like `/v1/traces`, is appended.
         insecure: True is plain text, False is TLS, for an `endpoint` that does not say; beats the scheme of an endpoint
             that the environment names.
         headers: sent with every export.
         timeout: seconds for one export with all its retries.
         compression: "gzip" or "none".
+        protocol: "grpc", the default, or "http/protobuf".
+        max_export_bytes: the largest request, before compression. A larger batch is sent in parts; a single span that
+            is larger is lost, counted and named.
         certificate, client_key, client_certificate: paths of PEM files for TLS; beside plain text they are an error.
-        schedule_delay_millis, max_queue_size, max_export_batch_size: of the batch processor.
+        schedule_delay_millis: how long an ended span may wait for others.
+        max_queue_size, max_export_batch_size: hard bounds of what waits for a collector, and of one request. Left out,
+            32,768 spans may wait, and a request grows up to 4,096 of them when a collector is slow.
         span_processors: more SpanProcessors; they see each span before the exporters do.
         metrics: True to export metrics like spans (`OTEL_METRICS_EXPORTER`), or what to do instead: names as in
-            `exporter`, a MetricReader such as `PrometheusMetricReader()`, or several of them.
+            `exporter`, a MetricReader such as `PrometheusMetricReader()`, or several of them. False asks whether the
+            variable names an exporter; () is none.
         logs: True to export the log records of the standard library (`OTEL_LOGS_EXPORTER`), with the ids of their
             spans, or what to do instead: names as in `exporter`, a LogRecordExporter, a LogRecordProcessor or a list of
             them. False asks the variable; () is none. Handlers, levels and formatters stay as they are.
         flush_on_sigterm: send what is queued when SIGTERM ends the process by its default action; a handler that
-            anybody else has set is left alone.
+            something else has set is left alone.
 
     Raises:
         ValueError, TypeError: an argument that cannot be meant; the message says what to write. A wrong variable is

@@ -18,7 +18,7 @@ class BatchingLogRecordProcessor(QueuedExport[ReadableLogRecord], LogRecordProce
     """Hands log records to an exporter in batches, from a thread of its own."""
 
     def __init__(self, exporter: LogRecordExporter, batching: Batching, budget: StopBudget) -> None:
-        super().__init__(exporter, LOGS.things, batching, budget)
+        super().__init__(exporter, LOGS, batching, budget)
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Queue a record."""
@@ -29,7 +29,7 @@ class ImmediateLogRecordProcessor(ImmediateExport[ReadableLogRecord], LogRecordP
     """Hands each log record to an exporter at once."""
 
     def __init__(self, exporter: LogRecordExporter) -> None:
-        super().__init__(exporter, LOGS.things)
+        super().__init__(exporter, LOGS)
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Export a record."""

@@ -17,24 +17,24 @@ from opentelemetry.sdk._logs.export import ConsoleLogRecordExporter, LogRecordEx
 from opentelemetry.sdk.resources import Resource
 
 from .._export.log_exporter import OTLPLogRecordExporter
-from .._export.pipeline import Pipeline
 from .._export.signals import LOGS
 from .._logs.export import LogExport
 from .._logs.hook import watch
 from . import sdk_settings
+from .construction import Construction
 from .environment import Environment, whole_number
 from .log_processors import BatchingLogRecordProcessor, ImmediateLogRecordProcessor
-from .otlp_settings import CollectorArguments, collector
-from .stop_budget import StopBudget
 
 
 class LoggerProvider(sdk.LoggerProvider):
     """See `opentelemetry.sdk._logs.LoggerProvider`. `watch()` exports the records of the standard library's loggers."""
 
-    def __init__(self, resource: Resource, limits: sdk.LogRecordLimits) -> None:
-        # SDKs before 1.44 read the limits from the environment for each record, and take no argument.
-        taken = "log_record_limits" in inspect.signature(sdk.LoggerProvider).parameters
-        options: dict[str, Any] = {"log_record_limits": limits} if taken else {}
+    def __init__(self, resource: Resource, limits: sdk.LogRecordLimits, meters: Any = None) -> None:
+        # SDKs before 1.44 read the limits from the environment for each record, and older ones do not measure
+        # themselves: they take no argument for it.
+        known = inspect.signature(sdk.LoggerProvider).parameters
+        given = {"log_record_limits": limits, "meter_provider": meters}
+        options: dict[str, Any] = {name: value for name, value in given.items() if name in known}
         super().__init__(resource, shutdown_on_exit=False, **options)
         # The number of attributes that a limit cuts off is on the record. A warning for each is too much.
         warnings.filterwarnings("ignore", category=sdk.LogRecordDroppedAttributesWarning)
@@ -53,49 +53,29 @@ class LoggerProvider(sdk.LoggerProvider):
         super().shutdown()
 
 
-def logger_provider(
-    chosen: list[Any],
-    arguments: CollectorArguments,
-    environment: Environment,
-    resource: Resource,
-    budget: StopBudget,
-    pipelines: list[Pipeline],
-) -> LoggerProvider:
-    """A provider with a processor for each of the `chosen` names, exporters and processors.
-
-    The pipelines of its exporters are added to `pipelines`.
-    """
-    provider = LoggerProvider(resource, _limits(environment))
-    for each in chosen:
+def logger_provider(made: Construction) -> LoggerProvider:
+    """A provider with a processor for each name, exporter and processor of the settings."""
+    provider = LoggerProvider(made.resource, _limits(made.environment), made.meters)
+    for each in made.settings.log_exporters:
         if isinstance(each, sdk.LogRecordProcessor):
             provider.add_log_record_processor(each)
             continue
-        processor = _processor(each, arguments, environment, budget)
-        pipelines.append(processor.pipeline)
+        processor = _processor(each, made)
+        made.add(processor)
         provider.add_log_record_processor(processor)
     return provider
 
 
-def check(chosen: list[Any]) -> None:
-    """Raises TypeError for what is no exporter and no processor of log records."""
-    for each in chosen:
-        if not isinstance(each, (str, LogRecordExporter, sdk.LogRecordProcessor)):
-            raise TypeError(
-                "logs must be True, False, names like 'otlp', LogRecordExporters, LogRecordProcessors or a list of"
-                f" them, not {each!r}"
-            )
-
-
 def _processor(
-    chosen: str | LogRecordExporter, arguments: CollectorArguments, environment: Environment, budget: StopBudget
+    chosen: str | LogRecordExporter, made: Construction
 ) -> BatchingLogRecordProcessor | ImmediateLogRecordProcessor:
     if chosen == "console":
         return ImmediateLogRecordProcessor(ConsoleLogRecordExporter(out=sys.stdout))
     if isinstance(chosen, str):
-        found = collector(LOGS, arguments, environment, sdk_settings.OTLP_PROTOCOLS[chosen])
-        limit = sdk_settings.log_export_timeout(environment) or found.timeout
+        found = made.collector(LOGS, chosen)
+        limit = sdk_settings.log_export_timeout(made.environment) or found.timeout
         chosen = OTLPLogRecordExporter(replace(found, timeout=min(limit, found.timeout)))
-    return BatchingLogRecordProcessor(chosen, sdk_settings.log_batching(environment), budget)
+    return BatchingLogRecordProcessor(chosen, sdk_settings.log_batching(made.environment), made.budget)
 
 
 def _limits(environment: Environment) -> sdk.LogRecordLimits:

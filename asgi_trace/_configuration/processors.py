@@ -16,7 +16,7 @@ class BatchingSpanProcessor(QueuedExport[ReadableSpan], SpanProcessor):
     """Hands ended spans to an exporter in batches, from a thread of its own."""
 
     def __init__(self, exporter: SpanExporter, batching: Batching, budget: StopBudget) -> None:
-        super().__init__(exporter, TRACES.things, batching, budget, prepare=readable_spans)
+        super().__init__(exporter, TRACES, batching, budget, prepare=readable_spans)
         self.take_live = self._put
         """Takes a sampled span of `asgi_trace._sdk` as it is, see `TracerSettings.on_end`."""
 
@@ -30,7 +30,7 @@ class ImmediateSpanProcessor(ImmediateExport[ReadableSpan], SpanProcessor):
     """Hands each span to an exporter as soon as it has ended."""
 
     def __init__(self, exporter: SpanExporter) -> None:
-        super().__init__(exporter, TRACES.things)
+        super().__init__(exporter, TRACES)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Export a span that is sampled."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from opentelemetry.metrics import MeterProvider
+
 from .._export.foreign import counting
 from .._export.losses import Losses
 from .._export.pipeline import Pipeline
 from .._export.queue import Batching, BatchQueue
+from .._export.self_metrics import ProcessorMetrics
+from .._export.signals import Signal
 from .._export.suppression import suppressed
 from .._guard import Guard
 from .stop_budget import StopBudget
@@ -19,29 +23,32 @@ T = TypeVar("T")
 class QueuedExport(Generic[T]):
     """Hands items to an exporter in batches, from a thread of its own.
 
-    `force_flush()` and `shutdown()` keep their time, which the SDK's own batch processors do not. `things` are what is
-    exported: "spans" or "logs". An exporter of ours has a `ship()` that counts what it loses, and a `delivery`. Any
-    other exporter gets what `prepare` makes of a batch.
+    `force_flush()` and `shutdown()` keep their time, which the SDK's own batch processors do not. An exporter of ours
+    has a `ship()` that counts what it loses, and a `delivery`. Any other exporter gets what `prepare` makes of a batch.
     """
 
     def __init__(
         self,
         exporter: Any,
-        things: str,
+        signal: Signal,
         batching: Batching,
         budget: StopBudget,
         prepare: Callable[[Sequence[T]], Sequence[T]] = lambda batch: batch,
     ) -> None:
         delivery = getattr(exporter, "delivery", None)
-        ship: Callable[[Sequence[T]], int] = (
-            exporter.ship if delivery is not None else counting(exporter, things, prepare)
-        )
+        ship: Callable[[Sequence[T]], int] = exporter.ship if delivery else counting(exporter, signal.things, prepare)
+        self._signal = signal
         self._budget = budget
         self._queue: BatchQueue[T] = BatchQueue(
-            ship, batching, Losses(things), settle=exporter.force_flush, close=exporter.shutdown
+            ship, batching, Losses(signal.things), settle=exporter.force_flush, close=exporter.shutdown
         )
         self.pipeline = Pipeline(self._queue.losses, delivery, self._queue.give_up)
         self._put = self._queue.put
+
+    def observe(self, meters: MeterProvider) -> None:
+        """Measure this processor with these meters from now on."""
+        queue = self._queue
+        queue.metrics = ProcessorMetrics(meters, self._signal, (queue.batching.queue_size, lambda: len(queue)))
 
     def force_flush(self, timeout_millis: float | None = None) -> bool:
         """Whether all that came before now has arrived in time, and nothing was lost since the last call."""
@@ -65,17 +72,27 @@ class QueuedExport(Generic[T]):
 class ImmediateExport(Generic[T]):
     """Hands each item to an exporter at once, as for a console that a person watches."""
 
-    def __init__(self, exporter: Any, things: str) -> None:
-        losses = Losses(things)
+    def __init__(self, exporter: Any, signal: Signal) -> None:
+        losses = Losses(signal.things)
+        self._signal = signal
+        self._metrics: ProcessorMetrics | None = None
         self.pipeline = Pipeline(losses, None, losses.give_up)
         self._exporter = exporter
-        self._ship: Callable[[Sequence[T]], int] = counting(exporter, things)
+        self._ship: Callable[[Sequence[T]], int] = counting(exporter, signal.things)
         self._guard = Guard()
         self._stopped = False
 
+    def observe(self, meters: MeterProvider) -> None:
+        """Measure this processor with these meters from now on."""
+        self._metrics = ProcessorMetrics(meters, self._signal, None)
+
     def _put(self, item: T) -> None:
         if self._stopped:
+            if self._metrics is not None:
+                self._metrics.dropped("already_shutdown")
             return
+        if self._metrics is not None:
+            self._metrics.passed_on(1)
         try:
             with suppressed():
                 lost = self._ship((item,))

@@ -76,6 +76,11 @@ def disabled(environment: Environment) -> bool:
     return environment.read("OTEL_SDK_DISABLED", boolean, False, str)
 
 
+def internal_metrics(environment: Environment) -> bool:
+    """`OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED`."""
+    return environment.read("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", boolean, False, str)
+
+
 def log_level(environment: Environment) -> int | None:
     """`OTEL_LOG_LEVEL`."""
     return environment.read(

@@ -101,7 +101,7 @@ def _log_exporters(logs: Any, environment: Environment) -> list[Any]:
         chosen += argument("logs", sdk_settings.exporters, item) if isinstance(item, str) else [item]
     if not all(isinstance(item, str) for item in chosen):
         with logs_can_be_imported():
-            from .logs import check
+            from .log_arguments import check
         check(chosen)
     return chosen
 

@@ -10,6 +10,7 @@ from .answer import Answer, Verdict, line
 from .collector import Collector
 from .forking import in_child
 from .latch import Latch
+from .self_metrics import ExporterMetrics
 from .sender import Sender, sender_for
 from .signals import Signal
 from .suppression import suppressed
@@ -33,6 +34,8 @@ class Delivery:
         self._wake = Latch()
         self._reached = False
         self._failing = False
+        self.metrics: ExporterMetrics | None = None
+        """What this exporter records of itself, where that is on."""
         self.lost = 0
         """How much the collector rejected, or did not get."""
         in_child(self._renew)
@@ -42,7 +45,12 @@ class Delivery:
 
         The answer is DELIVERED, TOO_LARGE (and nothing is counted or said), or REFUSED.
         """
-        answer = self._attempts(payload, count, time.monotonic() + self.collector.timeout)
+        began = time.monotonic()
+        if self.metrics is not None:
+            self.metrics.begin(count)
+        answer = self._attempts(payload, count, began + self.collector.timeout)
+        if self.metrics is not None:
+            self.metrics.end(count, time.monotonic() - began, answer.attributes)
         if answer.verdict is Verdict.DELIVERED:
             self._delivered(answer)
         elif answer.verdict is not Verdict.TOO_LARGE or self._closed:

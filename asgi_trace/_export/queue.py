@@ -20,6 +20,7 @@ from .._guard import logger
 from .forking import in_child
 from .latch import Latch
 from .losses import Losses
+from .self_metrics import ProcessorMetrics
 from .suppression import suppressed
 
 T = TypeVar("T")
@@ -60,7 +61,9 @@ class BatchQueue(Generic[T]):
         self._ship = ship
         self._settle = settle
         self._close = close
-        self._batching = batching
+        self.batching = batching
+        self.metrics: ProcessorMetrics | None = None
+        """What this processor records of itself, where that is on."""
         self._queue_size, self._batch_size = batching.queue_size, batching.batch_size
         self._stopping = False
         self._complained = self._late = False
@@ -114,7 +117,7 @@ class BatchQueue(Generic[T]):
     def _run(self) -> None:
         stopping = False
         while not stopping:
-            self._wake.take(self._batching.delay)
+            self._wake.take(self.batching.delay)
             stopping = self._stopping
             flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
             self._export(len(self._items))
@@ -129,11 +132,13 @@ class BatchQueue(Generic[T]):
 
     def _export(self, waiting: int) -> None:
         while waiting > 0:
-            batch = list(self._taken(min(waiting, self._batching.largest_batch)))
+            batch = list(self._taken(min(waiting, self.batching.largest_batch)))
             if not batch:
                 return
             waiting -= len(batch)
             self.losses.begin(len(batch))
+            if self.metrics is not None:
+                self.metrics.passed_on(len(batch))
             self.losses.end(self._shipped(batch))
             self._say_dropped()
 
@@ -164,6 +169,8 @@ class BatchQueue(Generic[T]):
 
     def _drop(self) -> None:
         self.losses.add(1)
+        if self.metrics is not None:
+            self.metrics.dropped("already_shutdown" if self._stopping else "queue_full")
         if self._stopping:
             if not self._late:
                 self._late = True
@@ -176,7 +183,7 @@ class BatchQueue(Generic[T]):
                 "is %s; this is said once",
                 self._queue_size,
                 self.losses.things,
-                self._batching.bound_by,
+                self.batching.bound_by,
             )
 
     def _say_dropped(self, at_last: bool = False) -> None:
