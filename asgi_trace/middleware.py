@@ -49,8 +49,10 @@ class TraceMiddleware:
         exclude: requests that leave no trace at all, spans made below them included: regular expressions searched in
             the path, or a callable of the scope. `OTEL_PYTHON_EXCLUDED_URLS` counts too.
         trust: may a caller's trace be continued? True, False, networks like "10.0.0.0/8", or a callable of the scope.
+            Networks judge the furthest address that `trusted_proxies` vouch for, else the socket's peer.
             An untrusted one is linked to: new trace, own sampling decision, no baggage.
-        trusted_proxies: networks whose `Forwarded` or `X-Forwarded-*` headers count for client, server and scheme.
+        trusted_proxies: networks whose `Forwarded` or `X-Forwarded-*` headers count for client, server and scheme;
+            "unix" is a peer without an address.
         capture_request_headers, capture_response_headers: names of headers to record as attributes; the
             `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_*` variables count too.
         redact: query keys and header names to mask besides the standard ones, or a callable `(name, value) -> str`

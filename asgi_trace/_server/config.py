@@ -26,8 +26,9 @@ from .._semconv.server import ServerDescription, server_attributes
 from .._types import Attributes, Headers, Message, Scope
 from .failed_request import server_logs_afterwards
 from .forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
+from .networks import TrustedProxies
 from .response_header import response_header_of
-from .trust import Networks, caller_policy
+from .trust import caller_policy
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -93,8 +94,8 @@ class ServerConfig:
         self.handshake_only = one_of("websocket", websocket, ("connection", "handshake")) == "handshake"
         self.propagation = Propagation(propagator)
         self.excluded_path, self.excluded = exclusion(exclude, self.guard)
-        self.trusts = caller_policy(trust)
-        self.proxies = Networks(trusted_proxies, option="trusted_proxies") or None
+        self.proxies = TrustedProxies(trusted_proxies) or None
+        self.trusts = caller_policy(trust, self.proxies, self.guard)
         self.redaction = Redaction(redact)
         self.request_headers = (
             HeaderCapture(

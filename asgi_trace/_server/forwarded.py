@@ -16,12 +16,14 @@ from typing import NamedTuple
 from .._semconv.http import parse_authority
 from .._semconv.names import CLIENT_ADDRESS, SCHEME, SERVER_ADDRESS, SERVER_PORT
 from .._types import Attributes, Headers, Scope
-from .trust import Networks
+from .networks import Networks, TrustedProxies, peer_address
 
 _MOST_HOPS = 32
 _MOST_BYTES = 2048
 _LONGEST_NODE = 64
-_HEADERS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"})
+FORWARDING_HEADERS = frozenset({b"forwarded", b"x-forwarded-for"})
+"""The headers that name a caller."""
+_HEADERS = FORWARDING_HEADERS | {b"x-forwarded-proto", b"x-forwarded-host"}
 _SCHEMES = frozenset({"http", "https", "ws", "wss"})
 _BACKSLASH = 0x5C
 
@@ -63,19 +65,56 @@ def forwarded_attributes(forwarded: Forwarded, scheme: str, host: bytes | None) 
     return attributes
 
 
-def read_forwarded(scope: Scope, headers: Headers, proxies: Networks) -> Forwarded:
-    """The right-most hop that is no trusted proxy; nothing when the socket's peer is not trusted."""
-    peer = scope.get("client")
-    if not peer or peer[0] not in proxies:
+def read_forwarded(scope: Scope, headers: Headers, proxies: TrustedProxies) -> Forwarded:
+    """The right-most hop that is no trusted proxy; nothing when the peer is not trusted."""
+    if not proxies.include_peer(scope):
         return NOTHING_FORWARDED
-    lines: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        if name in _HEADERS:
-            lines.setdefault(name, []).append(value)
+    lines = _lines(headers)
     if not lines:
         return NOTHING_FORWARDED
     chosen = _furthest(_forwarded_hops(lines.get(b"forwarded", ())), proxies)
     return chosen or _furthest(_x_forwarded_hops(lines), proxies) or NOTHING_FORWARDED
+
+
+def vouched_address(scope: Scope, headers: Headers, proxies: TrustedProxies) -> str | None:
+    """The furthest address that trusted proxies vouch for: the caller's, as far as that can be known.
+
+    It is the peer's own where the peer is no proxy, or names no caller. None when a proxy's word cannot be read
+    (`unknown`, an obfuscated name, garbage), when `Forwarded` and `X-Forwarded-For` disagree, and for a chain longer
+    than is walked.
+    """
+    if not proxies.include_peer(scope):
+        return peer_address(scope)
+    lines = _lines(headers)
+    chains: list[Iterator[str | None]] = []
+    if b"forwarded" in lines:
+        chains.append(hop.client for hop in _forwarded_hops(lines[b"forwarded"]))
+    if b"x-forwarded-for" in lines:
+        chains.append(_node_address(item) for item in _items(lines, b"x-forwarded-for"))
+    if not chains:
+        return peer_address(scope)
+    first, *others = [_end_of_trust(chain, proxies) for chain in chains]
+    return first if all(other == first for other in others) else None
+
+
+def _end_of_trust(chain: Iterator[str | None], proxies: Networks) -> str | None:
+    """The first address of a chain that is no trusted proxy, or the last one; None when it cannot be read."""
+    address = None
+    for number, named in enumerate(chain, start=1):
+        address = named and ip_address(named).compressed
+        if address is None or address not in proxies:
+            return address
+        if number == _MOST_HOPS:
+            return None
+    return address
+
+
+def _lines(headers: Headers) -> dict[bytes, list[bytes]]:
+    lines: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        if name in _HEADERS:
+            lines.setdefault(name, []).append(value)
+    return lines
 
 
 def _furthest(hops: Iterator[Forwarded], proxies: Networks) -> Forwarded | None:

@@ -1,8 +1,8 @@
 """The server's `lifespan`: passed through, but for one thing: what is queued is sent before a stop is complete.
 
 A server may end the process as soon as it hears `lifespan.shutdown.complete` (uvicorn raises SIGTERM again, and no exit
-handler runs). An application that knows no lifespan would never let it be heard, so then we answer in its place. One
-that fails at its very start cannot be told from it for sure: it is served as well, but not in silence.
+handler runs). An application that knows no lifespan would never let it be heard, so then the server is answered in its
+place. Any other exception goes to the server: a start that fails without the middleware fails with it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ async def serve_lifespan(
 ) -> None:
     """Serve a `lifespan` scope, and flush before its last message. Raises what the application raises.
 
-    But not where it raises before it has received or sent anything, and there is something to flush: then it knows no
-    lifespan (ASGI: "the server must continue"), and the server is answered as if there were nothing to do. Unless the
-    exception plainly says that, it is logged as a warning.
+    But not where it rejects this type of scope before it has received or sent anything, and there is something to
+    flush: ASGI says that the server must then go on without a lifespan, and it would not hear of the stop.
     """
     touched = False
 
@@ -52,33 +51,49 @@ async def serve_lifespan(
         await app(scope, received, sent)
         return
     except Exception as exc:
-        if touched or not providers():
+        if touched or not rejects_lifespan(exc) or not providers():
             raise
-        if _is_rejection(exc):
-            logger.debug("%r knows no lifespan: answering in its place", app, exc_info=True)
-        else:
-            logger.warning(
-                "%r failed in its lifespan before it received anything, as an application does that knows no lifespan:"
-                " it is served all the same. If it is a failed start, receive `lifespan.startup` first.",
-                app,
-                exc_info=True,
-            )
+        logger.debug("%r knows no lifespan: answering in its place", app, exc_info=True)
     while (await receive())["type"] != "lifespan.shutdown":
         await send({"type": "lifespan.startup.complete"})
     await sent({"type": "lifespan.shutdown.complete"})
 
 
-_REJECTION = re.compile(r"\b(?:lifespan|scope|http)\b(?!:)", re.IGNORECASE)
-_ONLY_OF_REQUESTS = ("headers", "http_version", "method", "path", "query_string", "raw_path", "scheme")
+_ONLY_OF_REQUESTS = frozenset(
+    {"client", "headers", "http_version", "method", "path", "query_string", "raw_path", "scheme", "server"}
+)
+"""The keys of a scope that a lifespan does not have."""
+
+_REJECTIONS = (
+    # "Unknown scope type: 'lifespan'", "scope['type'] must be 'http'"
+    r"\bscope(?: |-|\[\W?)types?\b",
+    # "expected an http or websocket scope", "received a non-HTTP scope"
+    r"\b(?:asgi|http|lifespan|websocket)s?\b(?!:)[\"']? scopes?\b",
+    # "can only handle ASGI/HTTP connections, not lifespan", "only http is supported", "HTTP only"
+    r"\bonly\b[^.:]{0,40}\b(?:http|websocket)s?\b(?!:)|\b(?:http|websocket)s? only\b",
+    r"\b(?:not|no|unknown|unsupported|unexpected|unhandled)\b[^.:]{0,20}\blifespan\b(?!:)",
+    r"\blifespan\b[^.:]{0,30}\b(?:unknown|unsupported|not (?:handled|implemented|supported))\b",
+    # the value itself: "unhandled type 'lifespan'", "assert 'lifespan' == 'http'"
+    r"([\"'])lifespan\1",
+)
+"""How frameworks, and applications written by hand, say that they serve another type of scope."""
+
+_rejects = re.compile("|".join(f"(?:{pattern})" for pattern in _REJECTIONS), re.IGNORECASE).search
+_speaks_of_scopes = re.compile(r"\bscope\b", re.IGNORECASE).search
 
 
-def _is_rejection(exc: Exception) -> bool:
-    """Does it say that the application serves requests only? The `http:` of a URL says nothing."""
-    if isinstance(exc, (AssertionError, NotImplementedError)):
-        return True
+def rejects_lifespan(exc: Exception) -> bool:
+    """Does the exception of an application plainly say that it does not know this type of scope?
+
+    A bare AssertionError or NotImplementedError does, and one that speaks of the scope; a KeyError of a key that only
+    requests have; any exception whose text speaks of an unknown type of scope. All else is a start that has failed.
+    """
     if isinstance(exc, KeyError):
-        return bool(exc.args) and exc.args[0] in _ONLY_OF_REQUESTS
+        return bool(exc.args) and isinstance(exc.args[0], str) and exc.args[0] in _ONLY_OF_REQUESTS
     try:
-        return _REJECTION.search(str(exc)) is not None
-    except Exception:
+        text = str(exc)
+    except Exception:  # its own __str__ failed
         return False
+    if isinstance(exc, (AssertionError, NotImplementedError)) and (not text or _speaks_of_scopes(text)):
+        return True
+    return _rejects(text) is not None

@@ -1,72 +1,85 @@
 """Trust: may this caller's trace context be continued?
 
 No specification rules on it, so the default is what every OpenTelemetry library does: continue. The option takes
-networks, or a callable that decides alone.
+networks, or a callable that decides alone. Networks judge the address that the middleware knows: the furthest one that
+trusted proxies vouch for, else the socket's peer. An address that the server took from a header is not known.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from .._guard import guarded_decision
-from .._options.checks import plain_function, texts
-from .._types import Scope
+from .._guard import Guard, guarded_decision
+from .._options.checks import plain_function
+from .._types import Headers, Scope
+from .forwarded import FORWARDING_HEADERS, vouched_address
+from .networks import Networks, TrustedProxies, has_no_port, peer_address
 
-__all__ = ["Networks", "caller_policy"]
+__all__ = ["caller_policy"]
 
-_NETWORKS = "networks like '10.0.0.0/8' or '::1'"
-_LONGEST_ADDRESS = 64  # an IPv6 address with a zone id; longer text is no address and must not fill the cache
+_CLIENT = "asgi_trace.client"
 
-
-class Networks:
-    """Answers `address in networks`. Text that is no address is in none of them; `::ffff:10.0.0.1` is `10.0.0.1`, in
-    networks too.
-
-    Raises ValueError for text that is neither a network nor an address.
-    """
-
-    def __init__(self, networks: str | Iterable[str], *, option: str) -> None:
-        self._networks = tuple(_network(text, option) for text in texts(option, networks, _NETWORKS))
-        self._known = lru_cache(maxsize=1024)(self._covers)
-
-    def __bool__(self) -> bool:
-        return bool(self._networks)
-
-    def __contains__(self, address: object) -> bool:
-        return isinstance(address, str) and len(address) <= _LONGEST_ADDRESS and self._known(address)
-
-    def _covers(self, text: str) -> bool:
-        try:
-            address = ip_address(text)
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+_REMEDY = (
+    "the server takes the caller's address from a header, which any caller can send, so these callers are untrusted."
+    " Start the server without that (uvicorn: --no-proxy-headers) and name the proxies in trusted_proxies, or give"
+    " trust= a callable that decides"
+)
 
 
-def _network(text: str, option: str) -> IPv4Network | IPv6Network:
-    try:
-        network = ip_network(text)
-    except ValueError as exc:
-        raise ValueError(f"{option}: {text!r} is no network ({exc}); write {_NETWORKS}") from None
-    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
-    return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
+def caller_policy(
+    trust: bool | str | Iterable[str] | Callable[[Scope], bool], proxies: TrustedProxies | None, guard: Guard
+) -> Callable[[Scope], bool] | None:
+    """Turn the option `trust` into a question about a scope; None when every caller is trusted.
 
-
-def caller_policy(trust: bool | str | Iterable[str] | Callable[[Scope], bool]) -> Callable[[Scope], bool] | None:
-    """Turn the option `trust` into a question about a scope; None when everyone is trusted.
-
-    A caller without an address (a unix socket) is in no network. A callable that raises means no.
-    Raises ValueError or TypeError for anything that is no such option.
+    A callable is asked with the scope, which has the address that `proxies` vouch for as "asgi_trace.client" meanwhile.
+    Where it raises, the answer is no. Raises ValueError or TypeError for anything that is no such option.
     """
     if trust is True:
         return None
     if trust is False:
         return lambda scope: False
     if callable(trust):
-        return guarded_decision(plain_function("trust", trust))
+        decide = guarded_decision(plain_function("trust", trust))
+        return decide if proxies is None else _with_client(decide, proxies)
     networks = Networks(trust, option="trust")
-    return lambda scope: bool(scope.get("client")) and scope["client"][0] in networks
+
+    def trusted(scope: Scope) -> bool:
+        address = _known_address(scope, proxies, guard)
+        return address is not None and address in networks
+
+    return trusted
+
+
+def _with_client(decide: Callable[[Scope], bool], proxies: TrustedProxies) -> Callable[[Scope], bool]:
+    def decided(scope: Scope) -> bool:
+        scope[_CLIENT] = vouched_address(scope, scope.get("headers", ()), proxies)
+        try:
+            return decide(scope)
+        finally:
+            del scope[_CLIENT]
+
+    return decided
+
+
+def _known_address(scope: Scope, proxies: TrustedProxies | None, guard: Guard) -> str | None:
+    """The caller's address; None when it is not known."""
+    headers: Headers = scope.get("headers", ())
+    address = peer_address(scope)
+    if address is not None and has_no_port(scope):
+        guard.warn("trust", _REMEDY)
+        return None
+    if proxies is not None and proxies.include_peer(scope):
+        return vouched_address(scope, headers, proxies)
+    if address is not None and _is_from_header(address, headers):
+        guard.warn("trust", _REMEDY)
+        return None
+    return address
+
+
+def _is_from_header(address: str, headers: Headers) -> bool:
+    """Does the request itself name its peer's address? A server that takes it from there copies the text as it is."""
+    spoken = [value.decode("latin-1") for name, value in headers if name in FORWARDING_HEADERS]
+    if not spoken:
+        return False
+    return any(re.search(rf"(?<![\w.:]){re.escape(address)}(?![\w.])", value) for value in spoken)

@@ -14,7 +14,7 @@ from opentelemetry.util.types import Attributes
 
 from asgi_trace import TraceMiddleware
 from asgi_trace._server.forwarded import Forwarded, read_forwarded
-from asgi_trace._server.trust import Networks
+from asgi_trace._server.networks import TrustedProxies
 from asgi_trace._types import Message
 from asgi_trace.testing import CapturedSpans, capture_spans
 
@@ -560,7 +560,7 @@ def test_what_a_stranger_has_written_is_not_read(headers: Headers) -> None:
         steps += 1
         return count
 
-    scope, proxies = http_scope(client=PROXY), Networks("10.0.0.0/8", option="trusted_proxies")
+    scope, proxies = http_scope(client=PROXY), TrustedProxies("10.0.0.0/8")
     before = sys.gettrace()
     sys.settrace(count)
     try:
@@ -578,12 +578,12 @@ def test_a_chain_of_trusted_addresses_is_not_followed_for_ever(header: bytes) ->
     node = b"for=10.0.0.1" if header == b"forwarded" else b"10.0.0.1"
     asked: list[object] = []
 
-    class Counting(Networks):
+    class Counting(TrustedProxies):
         def __contains__(self, address: object) -> bool:
             asked.append(address)
             return super().__contains__(address)
 
-    proxies = Counting("10.0.0.0/8", option="trusted_proxies")
+    proxies = Counting("10.0.0.0/8")
     for number in (1, 10, 5000):
         asked.clear()
         headers = [(header, b", ".join([b"for=192.0.2.7" if node[:1] == b"f" else b"192.0.2.7"] + [node] * number))]

@@ -30,7 +30,7 @@ NAMES = (
     " _routing.litestar_mounts _routing.scope _routing.starlette_mounts"
     " _semconv.client _semconv.http _semconv.server"
     " _server.coexistence _server.config _server.current _server.disconnect _server.exchange _server.excluded_span"
-    " _server.failed_request _server.flush _server.forwarded _server.metrics _server.request"
+    " _server.failed_request _server.flush _server.forwarded _server.metrics _server.networks _server.request"
     " _server.response_header _server.start _server.trust _server.websocket"
     " middleware routes"
 )

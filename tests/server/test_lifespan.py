@@ -1,3 +1,5 @@
+"""The server's `lifespan`: spans are flushed before a stop is complete, and a start that fails fails."""
+
 from __future__ import annotations
 
 import logging
@@ -5,7 +7,7 @@ import logging
 import pytest
 
 from asgi_trace import TraceMiddleware
-from asgi_trace._types import Message, Receive, Scope, Send
+from asgi_trace._types import ASGIApp, Message, Receive, Scope, Send
 from asgi_trace.testing import CapturedSpans
 
 SCOPE = {"type": "lifespan", "asgi": {"version": "3.0"}}
@@ -66,7 +68,7 @@ async def test_spans_are_flushed_before_the_stop_is_complete(app: object, spans:
 
 @pytest.mark.anyio
 async def test_a_failed_start_stays_a_failed_start(spans: CapturedSpans) -> None:
-    """An application that has begun its lifespan raises through, and nobody answers for it."""
+    """An application that has begun its lifespan raises through, and nothing answers for it."""
     server = Server(spans)
     with pytest.raises(RuntimeError, match="no database"):
         await TraceMiddleware(fails_at_start)(dict(SCOPE), server.receive, server.send)
@@ -89,15 +91,39 @@ class Unprintable(Exception):
 
 REJECTIONS = [
     AssertionError(),
-    NotImplementedError("later"),
+    NotImplementedError(),
+    AssertionError("assert 'lifespan' == 'http'"),
+    AssertionError("unexpected scope"),
+    NotImplementedError("this scope is not for us"),
     ValueError("Django can only handle ASGI/HTTP connections, not lifespan."),
+    ValueError("No application configured for scope type 'lifespan'"),
+    ValueError("WSGI wrapper received a non-HTTP scope"),
+    ValueError("Unknown scope type: 'lifespan'"),
+    ValueError("expected an http or websocket scope"),
     TypeError("unknown Scope type"),
+    TypeError("Unsupported scope type: lifespan"),
     RuntimeError("HTTP only"),
-    KeyError("path"),
+    RuntimeError("only http is served here"),
+    RuntimeError("unhandled message of 'lifespan'"),
+    RuntimeError("The ASGI lifespan protocol is not supported"),
+    Exception("scope['type'] must be 'http' or 'websocket'"),
+    *map(
+        KeyError,
+        ("client", "headers", "http_version", "method", "path", "query_string", "raw_path", "scheme", "server"),
+    ),
 ]
 FAILURES = [
     RuntimeError("database unreachable"),
+    RuntimeError("OAuth scope 'read' is missing"),
+    RuntimeError("invalid_scope: read"),
+    RuntimeError("HTTP proxy is not configured"),
+    RuntimeError("lifespan handler: no database"),
+    RuntimeError("cannot serve static files over http://cdn.test"),
+    AssertionError("DATABASE_URL is not set"),
+    AssertionError("lifespan handler: no database"),
+    NotImplementedError("later"),
     ConnectionError("nobody at http://vault:8200"),
+    TypeError("CORSMiddleware.__init__() got an unexpected keyword argument 'allow_origin'"),
     KeyError("DATABASE_URL"),
     KeyError(),
     KeyError(["path"]),
@@ -105,28 +131,49 @@ FAILURES = [
 ]
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("exception", "levels"),
-    [(exc, [logging.DEBUG]) for exc in REJECTIONS] + [(exc, [logging.WARNING]) for exc in FAILURES],
-    ids=repr,
-)
-async def test_a_start_that_may_have_failed_is_not_silent(
-    exception: Exception, levels: list[int], spans: CapturedSpans, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What raises before it receives is served, with one warning and its traceback unless it says that it rejects."""
-
+def raising(exception: Exception) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise exception
 
+    return app
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("exception", REJECTIONS, ids=repr)
+async def test_an_application_that_rejects_lifespan_is_served(
+    exception: Exception, spans: CapturedSpans, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What plainly says that it does not know this type of scope is answered for, without a word above DEBUG."""
     server = Server(spans)
     with caplog.at_level(logging.DEBUG, "asgi_trace"):
-        await TraceMiddleware(app)(dict(SCOPE), server.receive, server.send)
+        await TraceMiddleware(raising(exception))(dict(SCOPE), server.receive, server.send)
 
     assert server.heard == COMPLETE
-    records = [record for record in caplog.records if record.name == "asgi_trace"]
-    assert [record.levelno for record in records] == levels
-    assert records[0].exc_info is not None
-    assert records[0].exc_info[1] is exception
-    if levels == [logging.WARNING]:
-        assert "it is served all the same" in records[0].getMessage()
+    assert [record.levelno for record in caplog.records if record.name == "asgi_trace"] == [logging.DEBUG]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("exception", FAILURES, ids=lambda exc: f"{type(exc).__name__}{exc.args}")
+async def test_a_start_that_fails_fails(exception: Exception, spans: CapturedSpans) -> None:
+    """Any other exception reaches the server as it is, also one that is raised before anything was received."""
+    server = Server(spans)
+    with pytest.raises(type(exception)) as raised:
+        await TraceMiddleware(raising(exception))(dict(SCOPE), server.receive, server.send)
+
+    assert raised.value is exception
+    assert server.heard == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("exception", REJECTIONS[:3], ids=repr)
+async def test_a_rejection_after_the_start_has_begun_is_a_failure(exception: Exception, spans: CapturedSpans) -> None:
+    """An application that has received `lifespan.startup` knows lifespan."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise exception
+
+    server = Server(spans)
+    with pytest.raises(type(exception)):
+        await TraceMiddleware(app)(dict(SCOPE), server.receive, server.send)
+    assert server.heard == []
