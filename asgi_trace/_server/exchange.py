@@ -98,7 +98,10 @@ class Exchange:
     @property
     def context(self) -> Context:
         """The caller's context with our span. Not kept: the attached one refers to this, and a cycle is garbage."""
-        return Context({**self.parent, SPAN_KEY: self.span})
+        caller = self.caller
+        if type(caller) is tuple:
+            return Context({SPAN_KEY: self.span})
+        return Context({**caller, SPAN_KEY: self.span})  # type: ignore[dict-item]
 
     def respond(self, message: Message) -> Message:
         """A response or an accepted handshake starts: capture, hook, and the header that tells the trace id."""

@@ -115,7 +115,9 @@ def _trace(
     span = facts = None
     if tracer is None:
         span = caller_context(received).get(SPAN_KEY, INVALID_SPAN)
-    elif from_facts is not None and config.defers and not links:
+    elif type(received) is tuple and not received[3] & 1 and config.tracers.start_unsampled is not None:
+        span = config.tracers.start_unsampled(received)
+    if span is None and from_facts is not None and config.defers and not links:
         facts = server_facts(scope, fields, method, config.description)
         if facts is not None:
             span = from_facts(name, _SERVER, received, facts, started_at or None)
@@ -170,7 +172,8 @@ def _measure(exchange: Request | WebSocket, forwarded: Forwarded, started_at: in
         scheme = forwarded.scheme or server_scheme(scope)
         metrics = RequestMetrics(config.metrics, method, scheme, server_protocol(scope), started_at)
         exchange.metrics = metrics
-        metrics.started(exchange.context)
+        if config.metrics.counts_active:
+            metrics.started(exchange.context)
         if config.metrics.counts_bodies:
             bodies = CountedBodies(metrics, config.guard, method, receive, send)
             return bodies.receive, bodies.send
