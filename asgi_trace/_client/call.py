@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode
 
 from .._otel.context import attach, get_current, restore
-from .._otel.exceptions import ERROR, description
+from .._otel.exceptions import ERROR
 from .._semconv.client import client_peer, client_protocol
 from .._semconv.http import error_type, is_cancellation
 from .._semconv.names import (
@@ -261,7 +261,7 @@ class Call:
             if sent_headers is not None:
                 exc = without_secrets(exc, sent_headers.raw, self.config.redaction)
             self.span.set_attribute(ERROR_TYPE, kind)
-            self.span.set_status(Status(StatusCode.ERROR, description(exc)))
+            self.span.set_status(Status(StatusCode.ERROR, self.config.errors.description(exc)))
             self.config.errors.record(self.span, self.context, exc, CLIENT_EXCEPTION, SeverityNumber.WARN)
 
     def finished(self, end: int = 0) -> None:

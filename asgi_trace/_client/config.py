@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .._guard import Guard
 from .._options.capture_headers import HeaderCapture
 from .._options.checks import hook, plain_function, provider, texts
-from .._options.exclude import compile_patterns, environment_patterns
+from .._options.exclude import request_exclusion
 from .._options.redact import Redaction
 from .._otel.exceptions import ExceptionRecorder
 from .._otel.metrics import Metrics
@@ -64,20 +64,22 @@ class ClientConfig:
             propagate_to = texts("propagate_to", propagate_to, "host patterns like '*.internal'")
         self.library = library
         self.guard = Guard()
-        self.errors = ExceptionRecorder()
         self.tracers = Tracers(tracer_provider)
         self.metrics = Metrics("client", metrics, meter_provider)
         self.propagation = Propagation(propagator)
         self.destinations = Destinations(propagate_to)
         self.redaction = Redaction(redact)
+        self.errors = ExceptionRecorder(self.redaction)
         self.request_headers = _captured(
             REQUEST_HEADER,
+            "capture_request_headers",
             capture_request_headers,
             "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST",
             self.redaction,
         )
         self.response_headers = _captured(
             RESPONSE_HEADER,
+            "capture_response_headers",
             capture_response_headers,
             "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE",
             self.redaction,
@@ -86,7 +88,7 @@ class ClientConfig:
         self.on_response = hook("on_response", on_response)
         self.inspects_response = self.response_headers is not None or self.on_response is not None
         """Is there more to do with a response than the conventions ask for?"""
-        self.is_excluded = _exclusion(exclude, self.guard)
+        self.is_excluded = request_exclusion(exclude, self.guard)
         self.methods = known_methods()
         self.conventions = ClientAttributes(self.methods, self.redaction)
         self.is_on_network = transport is None or isinstance(transport, library.network)
@@ -97,33 +99,8 @@ class ClientConfig:
         """Is there anything to do for a request that is not traced, outside of any context?"""
 
 
-def _captured(prefix: str, names: str | Iterable[str], variable: str, redaction: Redaction) -> HeaderCapture | None:
+def _captured(
+    prefix: str, option: str, names: str | Iterable[str], variable: str, redaction: Redaction
+) -> HeaderCapture | None:
     """What to record of headers; None when there is nothing."""
-    return HeaderCapture(prefix, names, variable, redaction) or None
-
-
-def _exclusion(exclude: str | Iterable[str] | Callable[[Any], bool], guard: Guard) -> Callable[[Any], bool] | None:
-    """The question whether a request is left out; None when none is.
-
-    Patterns, own ones and those of the environment, are searched in the URL. A callable decides beside those of the
-    environment; one that raises excludes nothing. Raises ValueError for a pattern that does not compile, TypeError for
-    what is neither a string nor a plain function.
-    """
-    urls = environment_patterns("OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
-    decide = plain_function("exclude", exclude) if callable(exclude) else None
-    if not callable(exclude):
-        urls = compile_patterns("exclude", exclude) + urls
-    if decide is None and not urls:
-        return None
-
-    def is_excluded(request: Any) -> bool:
-        if decide is not None:
-            try:
-                if decide(request):
-                    return True
-            except Exception:
-                guard.report("the callable exclude")
-        url = str(request.url) if urls else ""
-        return any(pattern.search(url) for pattern in urls)
-
-    return is_excluded
+    return HeaderCapture(prefix, option, names, variable, redaction) or None

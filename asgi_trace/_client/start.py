@@ -13,11 +13,12 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanKind, Tracer
 
+from .._options.text import recordable
 from .._otel.api import SPAN_KEY, SUPPRESS_HTTP, SUPPRESSIONS, is_suppressed
 from .._otel.context import get_current
 from .._otel.lazy_attributes import LazyAttributes
 from .._semconv.client import client_destination
-from .._semconv.http import span_name, text
+from .._semconv.http import span_name
 from .._semconv.names import RESEND_COUNT, URL_TEMPLATE
 from .._types import Attributes, AttributeValue, Headers
 from .call import Call, claim, dropped, end_dropped
@@ -169,7 +170,7 @@ def _template(request: Any) -> str | None:
     template = request.extensions["url_template"]
     history = request.extensions.get(HISTORY)
     is_redirected = history is not None and request.url is not history.url and request.url != history.url
-    return text(template) if isinstance(template, str) and template and not is_redirected else None
+    return recordable(template) if isinstance(template, str) and template and not is_redirected else None
 
 
 def _measure(call: Call, metrics: CallMetrics) -> None:

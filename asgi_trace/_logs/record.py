@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Mapping
 from time import time_ns
 from typing import Any
@@ -12,14 +11,15 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
+from .._options.redact import Redaction
+from .._options.text import encodable
 from .._otel.api import SPAN_KEY
-from .._semconv.http import error_type, text
+from .._otel.exceptions import exception_attributes
+from .._semconv.http import error_type
 from .._semconv.names import (
     CODE_FILE_PATH,
     CODE_FUNCTION_NAME,
     CODE_LINE_NUMBER,
-    EXCEPTION_MESSAGE,
-    EXCEPTION_STACKTRACE,
     EXCEPTION_TYPE,
 )
 
@@ -28,6 +28,8 @@ _NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"asctime", "color_
 
 _OURS = frozenset({"trace_id", "span_id", "trace_flags", "service.name", "service_name"})
 """What `TraceContextFilter` adds: the record has fields of its own for it, or its resource has."""
+
+_REDACTION = Redaction()
 
 _DEPTH = 6  # of nested values; what lies deeper is written as text
 
@@ -66,37 +68,33 @@ def severity(level: int) -> SeverityNumber:
 def body_of(record: logging.LogRecord) -> str:
     """The message with its arguments; where they do not fit, the message and the arguments as they are."""
     try:
-        return text(record.getMessage())
+        return encodable(record.getMessage())
     except Exception:  # the logging module prints a complaint of its own and goes on, too
-        return text(f"{_text(record.msg)} {_text(record.args)}")
+        return encodable(f"{_text(record.msg)} {_text(record.args)}")
 
 
 def _attributes(record: logging.LogRecord) -> dict[str, Any]:
     found: dict[str, Any] = {
-        CODE_FILE_PATH: text(record.pathname),
+        CODE_FILE_PATH: encodable(record.pathname),
         CODE_LINE_NUMBER: record.lineno,
-        CODE_FUNCTION_NAME: text(record.funcName or ""),
+        CODE_FUNCTION_NAME: encodable(record.funcName or ""),
     }
     if record.exc_info and record.exc_info[1] is not None:
         found.update(_exception(record.exc_info[1]))
     for name, value in record.__dict__.items():
         if name not in _NOT_EXTRA and name not in _OURS and value is not None:
-            found[text(name)] = _value(value, _DEPTH)
+            found[encodable(name)] = _value(value, _DEPTH)
     return found
 
 
 def _exception(exc: BaseException) -> dict[str, Any]:
-    return {
-        EXCEPTION_TYPE: error_type(exc),
-        EXCEPTION_MESSAGE: _text(exc),
-        EXCEPTION_STACKTRACE: text("".join(traceback.format_exception(type(exc), exc, exc.__traceback__))),
-    }
+    return {**exception_attributes(exc, _REDACTION), EXCEPTION_TYPE: error_type(exc)}
 
 
 def _value(value: Any, depth: int) -> Any:
     """`value` as OTLP can hold it: what is no number, text, bytes, list or mapping becomes text."""
     if isinstance(value, str):
-        return text(value)
+        return encodable(value)
     if value is None or isinstance(value, (bool, bytes)):
         return value
     if isinstance(value, int):
@@ -115,6 +113,6 @@ def _value(value: Any, depth: int) -> Any:
 
 def _text(value: object) -> str:
     try:
-        return text(str(value))
+        return encodable(str(value))
     except Exception:  # its own __str__ failed
         return object.__repr__(value)

@@ -1,4 +1,4 @@
-"""Checks of options: what cannot be meant raises at construction, with the option's name and with what to write."""
+"""Checks of options: a wrong argument raises at construction, with the option's name and with what to write instead."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from .._types import ASGIApp, Receive, Scope, Send
 
 
 def texts(option: str, value: str | Iterable[str], advice: str) -> tuple[str, ...]:
-    """One text or several. Raises TypeError for anything else."""
+    """One string or several, as a tuple. Raises TypeError for anything else; `advice` says in it what to write."""
     items = (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
     for item in items:
         if not isinstance(item, str):
-            raise TypeError(f"{option}: {item!r} is no text; write {advice}, or () for none")
+            raise TypeError(f"{option}: {item!r} is not a string; write {advice}, or () for none")
     return items
 
 
 def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
-    """An option with few words. Raises ValueError for any other."""
+    """One of a few words. Raises ValueError for any other value."""
     if value not in choices:
         raise ValueError(f"{option}: {value!r} is unknown; write one of {', '.join(map(repr, choices))}")
     return value
 
 
 def plain_function(option: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that is not awaited. Raises TypeError for a coroutine function, whose answer would always be true."""
+    """A function that is not awaited. Raises TypeError for a coroutine function, whose result would always be true."""
     if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
         raise TypeError(f"{option}: {function!r} is a coroutine function; write a plain `def`, it is not awaited")
     return function
@@ -37,20 +37,20 @@ def hook(option: str, function: Callable[..., object] | None) -> Callable[..., o
     if function is None:
         return None
     if not callable(function):
-        raise TypeError(f"{option}: {function!r} cannot be called; write a function")
+        raise TypeError(f"{option}: {function!r} is not callable; write a function")
     return plain_function(option, function)
 
 
 def provider(option: str, value: Any, method: str) -> None:
-    """A provider or None. Raises TypeError for what cannot do what providers are for."""
+    """A provider or None. Raises TypeError for an object without the method that such providers have."""
     if value is not None and not callable(getattr(value, method, None)):
         raise TypeError(f"{option}: {value!r} has no {method}(); write a provider, or None for the global one")
 
 
 def application(app: Any) -> ASGIApp:
-    """An ASGI application, those of version 2 (`app(scope)(receive, send)`) included. Raises TypeError for none."""
+    """An ASGI application; one of ASGI 2, `app(scope)(receive, send)`, is wrapped. Raises TypeError if not callable."""
     if not callable(app):
-        raise TypeError(f"app: {app!r} cannot be called; write an ASGI application")
+        raise TypeError(f"app: {app!r} is not callable; write an ASGI application")
     return _of_version_2(app) if _takes_only_a_scope(app) else app
 
 

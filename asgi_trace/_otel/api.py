@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from opentelemetry import context as _context
+from opentelemetry._logs import Logger, NoOpLogger
 from opentelemetry.baggage import set_baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
@@ -43,6 +44,7 @@ __all__ = [
     "is_suppressed",
     "is_waiting",
     "parts_of",
+    "records_logs",
     "textmap_state",
 ]
 
@@ -138,6 +140,15 @@ def instrument_state(instrument: object) -> dict[str, object]:
 def is_waiting(instrument: object) -> bool:
     """Is this a proxy that waits for a MeterProvider?"""
     return getattr(instrument, REAL, instrument) is None
+
+
+def records_logs(logger: Logger) -> bool:
+    """Does a logger of `get_logger()` pass records on? One of the API's proxy does once a LoggerProvider is set.
+
+    A proxy's private `_logger` is the real one or one that does nothing. Without the attribute, the logger is taken to
+    be a real one.
+    """
+    return not isinstance(getattr(logger, "_logger", logger), NoOpLogger)
 
 
 def parts_of(propagator: CompositePropagator) -> tuple[TextMapPropagator, ...] | None:

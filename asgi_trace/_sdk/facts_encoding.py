@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._options.text import MOST_TEXT
 from .._semconv.names import CLIENT_ADDRESS, PATH, PEER_ADDRESS, PEER_PORT, QUERY, USER_AGENT
 from .._semconv.server import ServerFacts, path_of, shared_attributes
 from .protobuf import key_value, sized, varint
@@ -59,7 +60,7 @@ class FactsEncoder:
             if text.isascii() and len(text) < _SHORT:
                 parts += (_QUERY[len(text)], text.encode())
             elif text:
-                parts.append(_field(QUERY, text))
+                parts.append(_field(QUERY, text[:MOST_TEXT]))
         parts.append(self._addresses.get(address) or self._address(address))
         if 16384 <= port < 65536:
             parts += (_HIGH_PORT, _LOW_BITS[port & 127], _ABOVE[port >> 7])

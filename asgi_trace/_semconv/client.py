@@ -7,8 +7,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from .._options.redact import Redaction
+from .._options.text import MOST_TEXT, recordable
 from .._types import Attributes, Headers
-from .http import DEFAULT_PORTS, LONGEST_HOST, parse_authority, text
+from .http import DEFAULT_PORTS, LONGEST_HOST, parse_authority
 from .names import METHOD, METHOD_ORIGINAL, OTHER_METHOD, SERVER_ADDRESS, SERVER_PORT, URL_FULL
 
 _MOST_SERVERS = 256
@@ -57,7 +58,8 @@ class ClientAttributes:
                 break
         shared = self._shared.get((method, url.scheme, host))
         attributes = self._of_server(method, url, host) if shared is None else shared.copy()
-        attributes[URL_FULL] = self._redaction.url(str(url))
+        full = self._redaction.url(str(url))
+        attributes[URL_FULL] = full if len(full) <= MOST_TEXT else full[:MOST_TEXT]
         return attributes
 
     def _of_server(self, method: str, url: Any, host: bytes) -> Attributes:
@@ -67,7 +69,7 @@ class ClientAttributes:
         origin = parse_authority(host[:LONGEST_HOST].decode("latin-1").strip(), url.scheme)
         attributes.update(_server_of(url, origin))
         if not known:
-            attributes[METHOD_ORIGINAL] = text(method)
+            attributes[METHOD_ORIGINAL] = recordable(method)
         elif origin is not None and "xn--" not in origin[0] and len(host) < LONGEST_HOST:
             if len(self._shared) >= _MOST_SERVERS:
                 self._shared.clear()
@@ -92,7 +94,7 @@ def client_peer(extensions: Any) -> tuple[str, int | None] | None:
         return None
     if isinstance(peer, (tuple, list)) and len(peer) >= 2 and isinstance(peer[0], str) and _is_ip_address(peer[0]):
         return peer[0], peer[1] if isinstance(peer[1], int) else None
-    return (text(peer), None) if isinstance(peer, str) and peer.startswith("/") else None
+    return (recordable(peer), None) if isinstance(peer, str) and peer.startswith("/") else None
 
 
 @lru_cache(maxsize=256)

@@ -79,11 +79,6 @@ def _first(exc: BaseException) -> BaseException:
     return _first(parts[0]) if parts else exc
 
 
-def text(value: str) -> str:
-    """`value` with every lone surrogate replaced: one of them would make the exporter lose its whole batch."""
-    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
-
-
 LONGEST_HOST = 256  # RFC 1035 2.3.4 allows 255: what is longer is none, and must not fill the cache
 _AUTHORITY = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.%-]+)?)\]|(?P<name>(?:[\w~-]+\.)*[\w~-]+\.?))(?::(?P<port>[0-9]{0,5}))?",

@@ -7,8 +7,9 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from .._options.redact import Redaction
+from .._options.text import MOST_TEXT, recordable
 from .._types import Attributes, Scope
-from .http import DEFAULT_PORTS, LONGEST_HOST, parse_authority, text
+from .http import DEFAULT_PORTS, LONGEST_HOST, parse_authority
 from .names import (
     CLIENT_ADDRESS,
     METHOD,
@@ -37,14 +38,14 @@ def server_scheme(scope: Scope) -> str:
     if scheme in DEFAULT_PORTS:
         return str(scheme)
     if isinstance(scheme, str) and scheme:
-        return text(scheme)
+        return recordable(scheme)
     return "ws" if scope["type"] == "websocket" else "http"
 
 
 def server_protocol(scope: Scope) -> str | None:
     """`network.protocol.version`: `2`, never `2.0`."""
     version = scope.get("http_version")
-    return (_VERSIONS.get(version) or text(version) or None) if isinstance(version, str) else None
+    return (_VERSIONS.get(version) or recordable(version) or None) if isinstance(version, str) else None
 
 
 class ServerDescription:
@@ -83,7 +84,7 @@ class ServerDescription:
     def query_of(self, facts: ServerFacts) -> str:
         """`url.query`; empty for none."""
         query = facts[1][3]
-        return self.redaction.query(query.decode("utf-8", "replace")) if query else ""
+        return self.redaction.query(query.decode("utf-8", "replace"))[:MOST_TEXT] if query else ""
 
 
 ServerFacts: TypeAlias = tuple[ServerDescription, tuple[Any, ...], str, bytes, "bytes | None"]
@@ -118,11 +119,13 @@ def server_facts(
             and port
             and host
             and len(host) < LONGEST_HOST
+            and len(raw_path) + len(query) + len(address) <= MOST_TEXT
             and scheme in DEFAULT_PORTS
             and version in _VERSIONS
             and method is not OTHER_METHOD
         ):
-            return description, usual, method, host, fields.get(b"user-agent")
+            user_agent = fields.get(b"user-agent")
+            return description, usual, method, host, None if user_agent is None else user_agent[:MOST_TEXT]
     except (AttributeError, LookupError, TypeError, ValueError):
         pass
     return None
@@ -147,14 +150,18 @@ def _careful_attributes(scope: Scope, fields: dict[bytes, bytes], method: str, r
     host = fields.get(b"host")
     attributes.update(_host_address(host[:LONGEST_HOST], scheme) if host else _socket_address(scope))
     raw_path, query = scope.get("raw_path"), scope.get("query_string")
-    path = raw_path.decode("utf-8", "replace").partition("?")[0] if raw_path else text(scope.get("path") or "/")
+    if raw_path:
+        path = raw_path[:MOST_TEXT].decode("utf-8", "replace").partition("?")[0]
+    else:
+        path = recordable(scope.get("path") or "/")
     attributes[PATH] = _without_origin(path)
     if query:
-        attributes[QUERY] = redaction.query(query.decode("utf-8", "replace"))
+        # Cut before it is masked, which takes time, and again afterwards: masking may have made it longer.
+        attributes[QUERY] = redaction.query(query[:MOST_TEXT].decode("utf-8", "replace"))[:MOST_TEXT]
     attributes.update(_client_address(scope))
     user_agent = fields.get(b"user-agent")
     if user_agent is not None:
-        attributes[USER_AGENT] = user_agent.decode("latin-1")
+        attributes[USER_AGENT] = user_agent[:MOST_TEXT].decode("latin-1")
     if method is OTHER_METHOD:
         attributes.update(_original_method(scope))
     if scope["type"] == "websocket":
@@ -172,17 +179,17 @@ def _without_origin(path: str) -> str:
 
 def _original_method(scope: Scope) -> Attributes:
     original = scope.get("method")
-    return {METHOD_ORIGINAL: text(original)} if isinstance(original, str) else {}
+    return {METHOD_ORIGINAL: recordable(original)} if isinstance(original, str) else {}
 
 
 def _client_address(scope: Scope) -> Attributes:
-    """The socket's peer. Port 0 is what a proxy-headers middleware leaves: then the address is not the peer's."""
+    """The socket's peer. A server that took the address from a header leaves port 0: then it is not the peer's."""
     client: Any = scope.get("client")
     if not isinstance(client, (tuple, list)) or not client or not isinstance(client[0], str) or not client[0]:
         return {}
-    address, port = text(client[0]), client[1] if len(client) > 1 else None
+    address, port = recordable(client[0]), client[1] if len(client) > 1 else None
     attributes: Attributes = {CLIENT_ADDRESS: address}
-    if port != 0:
+    if port not in (0, "0"):
         attributes[PEER_ADDRESS] = address
         if isinstance(port, int):
             attributes[PEER_PORT] = port
@@ -217,7 +224,7 @@ def _socket_address(scope: Scope) -> Attributes:
     server: Any = scope.get("server")
     if not server or not isinstance(server[0], str) or not server[0]:
         return {}
-    attributes: Attributes = {SERVER_ADDRESS: text(server[0])}
+    attributes: Attributes = {SERVER_ADDRESS: recordable(server[0])}
     if len(server) > 1 and isinstance(server[1], int):
         attributes[SERVER_PORT] = server[1]
     return attributes

@@ -90,16 +90,17 @@ class ServerConfig:
         self.guard = Guard()
         self.tracers = Tracers(tracer_provider)
         self.metrics = Metrics("server", metrics, meter_provider)
-        self.errors = ExceptionRecorder()
         self.handshake_only = one_of("websocket", websocket, ("connection", "handshake")) == "handshake"
         self.propagation = Propagation(propagator)
         self.excluded_path, self.excluded = exclusion(exclude, self.guard)
         self.proxies = TrustedProxies(trusted_proxies) or None
         self.trusts = caller_policy(trust, self.proxies, self.guard)
         self.redaction = Redaction(redact)
+        self.errors = ExceptionRecorder(self.redaction)
         self.request_headers = (
             HeaderCapture(
                 REQUEST_HEADER,
+                "capture_request_headers",
                 capture_request_headers,
                 "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
                 self.redaction,
@@ -109,6 +110,7 @@ class ServerConfig:
         self.response_headers = (
             HeaderCapture(
                 RESPONSE_HEADER,
+                "capture_response_headers",
                 capture_response_headers,
                 "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
                 self.redaction,

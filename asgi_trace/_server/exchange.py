@@ -12,12 +12,13 @@ from time import time_ns
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from .._options.text import recordable
 from .._otel.api import SPAN_KEY
-from .._otel.exceptions import ERROR, description
+from .._otel.exceptions import ERROR
 from .._propagation.propagator import caller_context
 from .._propagation.traceparent import RemoteParent
 from .._routing.scope import read_route
-from .._semconv.http import error_type, is_cancellation, span_name, text
+from .._semconv.http import error_type, is_cancellation, span_name
 from .._semconv.names import (
     BACKGROUND_EXCEPTION,
     CANCELLED,
@@ -140,7 +141,7 @@ class Exchange:
                 last: Attributes = {STATUS_CODE: self.status} if self.status else {}
                 name = None
                 if route:
-                    self.template = last[ROUTE] = route = route if route.isascii() else text(route)
+                    self.template = last[ROUTE] = route = route if route.isascii() else recordable(route)
                     name = f"{method} {route}"
                 self.span.finish(last, method, name, self.end_time)  # type: ignore[attr-defined]
             else:
@@ -163,7 +164,7 @@ class Exchange:
         # The template comes from set_route() or from the scope, where the application has put its match by now.
         route = self.template or read_route(self.scope, self.root_path)
         if route is not None:
-            self.template = route = route if route.isascii() else text(route)
+            self.template = route = route if route.isascii() else recordable(route)
         if not self.recording:
             return
         span = self.span
@@ -178,7 +179,7 @@ class Exchange:
             span.set_attributes(attributes)
         if error is not None:
             span.set_attribute(ERROR_TYPE, error)
-            span.set_status(ERROR if exc is None else Status(StatusCode.ERROR, description(exc)))
+            span.set_status(ERROR if exc is None else Status(StatusCode.ERROR, self.config.errors.description(exc)))
         if exc is not None:
             self.config.errors.record(span, self.context, exc, SERVER_EXCEPTION)
 
@@ -210,7 +211,7 @@ class Exchange:
                 child.set_attribute(CANCELLED, True)
                 child.set_status(ERROR)
             else:
-                child.set_status(Status(StatusCode.ERROR, description(exc)))
+                child.set_status(Status(StatusCode.ERROR, self.config.errors.description(exc)))
                 within = Context({**self.parent, SPAN_KEY: child})
                 self.config.errors.record(child, within, exc, BACKGROUND_EXCEPTION)
         finally:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Tracer
 
+from .._options.exclude import other_path
 from .._otel.api import REAL, SPAN_KEY, is_suppressed
 from .._otel.context import get_current
 from .._otel.lazy_attributes import LazyAttributes
@@ -51,9 +52,12 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
     headers: Headers = scope.get("headers", ())
     if type(headers) is not list and not isinstance(headers, tuple):
         scope["headers"] = headers = list(headers)  # an iterator can be read only once, and is the application's
-    if (config.excluded_path is not None and config.excluded_path(scope["path"])) or (
-        config.excluded is not None and config.excluded(scope)
-    ):
+    if (
+        config.excluded_path is not None
+        and (
+            config.excluded_path(scope["path"]) or (scope.get("root_path") and config.excluded_path(other_path(scope)))
+        )
+    ) or (config.excluded is not None and config.excluded(scope)):
         return _excluded(config, scope, headers), receive, send, None
     ambient = get_current()
     alone = not (ambient or FASTAPI in scope or STARLETTE in scope)

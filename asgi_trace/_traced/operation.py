@@ -17,9 +17,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from .._guard import Guard
+from .._options.redact import Redaction
 from .._otel.api import SPAN_KEY, SUPPRESS_ALL
 from .._otel.context import get_current, restore
-from .._otel.exceptions import ExceptionRecorder, description
+from .._otel.exceptions import ExceptionRecorder
 from .._otel.tracers import Tracers
 from .._semconv.http import error_type, is_cancellation
 from .._semconv.names import CANCELLED, CODE_FUNCTION_NAME, ERROR_TYPE, TRACED_EXCEPTION
@@ -124,10 +125,10 @@ class Operation:
                 span.set_attribute(CANCELLED, True)
             elif not isinstance(exc, _NO_ERRORS):
                 span.set_attribute(ERROR_TYPE, error_type(exc))
-                span.set_status(Status(StatusCode.ERROR, description(exc)))
+                if self._recorder is None:
+                    self._recorder = ExceptionRecorder(Redaction())
+                span.set_status(Status(StatusCode.ERROR, self._recorder.description(exc)))
                 if _is_first(span, exc):
-                    if self._recorder is None:
-                        self._recorder = ExceptionRecorder()
                     self._recorder.record(span, context, exc, TRACED_EXCEPTION)
         except Exception:
             self._guard.report(f"recording an exception of {self._name}")

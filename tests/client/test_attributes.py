@@ -42,7 +42,7 @@ from asgi_trace.httpx import TraceTransport  # noqa: E402
         (
             "http://me@svc.test/?x-amz-signature=1&sig=2",
             {},
-            "http://REDACTED:REDACTED@svc.test/?x-amz-signature=1&sig=REDACTED",
+            "http://REDACTED:REDACTED@svc.test/?x-amz-signature=REDACTED&sig=REDACTED",
             "svc.test",
             80,
         ),

@@ -128,19 +128,19 @@ def test_mounts_are_wrapped_once(local: Kit, spans: CapturedSpans) -> None:
         inner = kit.transport_of(lambda request: kit.library.Response(200))
         traced_already = kit.Transport(inner)
         mounts = {"all://a.test": inner, "all://b.test": None, "all://c.test": traced_already}
-        arguments = kit.Transport.for_client(transport=inner, mounts=mounts, redact="token")
+        arguments = kit.Transport.for_client(transport=inner, mounts=mounts, redact="badge")
         assert arguments["mounts"]["all://b.test"] is None
         assert arguments["mounts"]["all://c.test"] is traced_already
         again = kit.Transport.for_client(**arguments)
         assert again == arguments
         async with kit.client(**arguments) as client:
             for host in ("a", "b", "c", "d"):
-                await kit.call(client.get(f"http://{host}.test/?token=1"))
+                await kit.call(client.get(f"http://{host}.test/?badge=1"))
         assert [attributes_of(span)["url.full"] for span in spans] == [
-            "http://a.test/?token=REDACTED",
-            "http://b.test/?token=REDACTED",
-            "http://c.test/?token=1",
-            "http://d.test/?token=REDACTED",
+            "http://a.test/?badge=REDACTED",
+            "http://b.test/?badge=REDACTED",
+            "http://c.test/?badge=1",
+            "http://d.test/?badge=REDACTED",
         ]
 
     local.run(scenario)

@@ -262,7 +262,7 @@ def test_the_path_is_the_encoded_one(spans: CapturedSpans, scope: dict[str, Any]
         (b"q=a&sig=s3cret", "q=a&sig=REDACTED"),
         (b"sig=1&sig=2&sig", "sig=REDACTED&sig=REDACTED&sig"),
         (b"sig=", "sig=REDACTED"),
-        (b"Sig=1&SIGNATURE=2&signature=3", "Sig=1&SIGNATURE=2&signature=3"),
+        (b"Sig=1&SIGNATURE=2&signature=3", "Sig=REDACTED&SIGNATURE=REDACTED&signature=REDACTED"),
         (b"%73ig=1&s%69g=2", "%73ig=REDACTED&s%69g=REDACTED"),
         (b"X-Amz-Signature=a&X-Amz-Credential=b&X-Amz-Security-Token=c", None),
         (b"AWSAccessKeyId=a&Signature=b&X-Goog-Signature=c", None),
@@ -665,9 +665,33 @@ def test_captured_headers_are_lists_under_their_own_names(spans: CapturedSpans) 
     }
 
 
-def test_a_pattern_in_a_name_is_no_pattern(spans: CapturedSpans) -> None:
-    """`.*` in the options captures a header called `.*`, not all of them."""
-    assert captured(spans, LINES, capture_request_headers=".*") == {}
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("x-.*", ["x-id", "x-request-id", "x-tenant"]),
+        ("X-(ID|tenant)", ["x-id", "x-tenant"]),
+        (["id", "tenant", "x"], []),
+        (".*-id", ["x-id", "x-request-id"]),
+        (["x-[a-z]+", "accept"], ["accept", "x-id", "x-tenant"]),
+        (".*", ["accept", "host", "x-id", "x-request-id", "x-tenant"]),
+    ],
+)
+def test_a_name_in_the_options_may_be_a_pattern(spans: CapturedSpans, names: Any, expected: list[str]) -> None:
+    """A regular expression matches whole header names in any case, as in the environment."""
+    lines = [(name, b"1") for name in (b"host", b"accept", b"x-id", b"x-request-id", b"x-tenant")]
+    prefix = "http.request.header."
+    assert sorted(captured(spans, lines, capture_request_headers=names)) == [prefix + name for name in expected]
+
+
+@pytest.mark.parametrize("option", ["capture_request_headers", "capture_response_headers"])
+def test_a_wrong_pattern_of_names_raises_at_construction(option: str) -> None:
+    """The message names the option and says what to write."""
+    wrong: Any = {option: "*"}
+    with pytest.raises(ValueError, match=rf"{option}: '\*' is not a regular expression .*'x-\.\*'"):
+        TraceMiddleware(OK, **wrong)
+    wrong = {option: 7}
+    with pytest.raises(TypeError, match=f"{option}: 7 is not a string; write header names like 'x-request-id'"):
+        TraceMiddleware(OK, **wrong)
 
 
 def test_credentials_are_masked_though_they_are_asked_for(spans: CapturedSpans) -> None:
