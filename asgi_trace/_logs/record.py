@@ -15,13 +15,7 @@ from .._options.redact import Redaction
 from .._options.text import encodable
 from .._otel.api import SPAN_KEY
 from .._otel.exceptions import exception_attributes
-from .._semconv.http import error_type
-from .._semconv.names import (
-    CODE_FILE_PATH,
-    CODE_FUNCTION_NAME,
-    CODE_LINE_NUMBER,
-    EXCEPTION_TYPE,
-)
+from .._semconv.names import CODE_FILE_PATH, CODE_FUNCTION_NAME, CODE_LINE_NUMBER
 
 _NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"asctime", "color_message", "message", "taskName"}
 """What every record has, what `Formatter.format` adds, and the coloured copy of the message that uvicorn adds."""
@@ -30,6 +24,9 @@ _OURS = frozenset({"trace_id", "span_id", "trace_flags", "service.name", "servic
 """What `TraceContextFilter` adds: the record has fields of its own for it, or its resource has."""
 
 _REDACTION = Redaction()
+
+_REDACTION = Redaction()
+"""The standard rule: a record knows no middleware and no transport."""
 
 _DEPTH = 6  # of nested values; what lies deeper is written as text
 
@@ -80,15 +77,11 @@ def _attributes(record: logging.LogRecord) -> dict[str, Any]:
         CODE_FUNCTION_NAME: encodable(record.funcName or ""),
     }
     if record.exc_info and record.exc_info[1] is not None:
-        found.update(_exception(record.exc_info[1]))
+        found.update(exception_attributes(record.exc_info[1], _REDACTION))
     for name, value in record.__dict__.items():
         if name not in _NOT_EXTRA and name not in _OURS and value is not None:
             found[encodable(name)] = _value(value, _DEPTH)
     return found
-
-
-def _exception(exc: BaseException) -> dict[str, Any]:
-    return {**exception_attributes(exc, _REDACTION), EXCEPTION_TYPE: error_type(exc)}
 
 
 def _value(value: Any, depth: int) -> Any:

@@ -182,6 +182,20 @@ def test_an_exception_is_three_attributes() -> None:
     assert 'raise LookupError("no stock")' in str(attributes["exception.stacktrace"])
 
 
+def test_an_exception_is_cut_and_keeps_no_secret() -> None:
+    """Its texts are those that a span would show: bounded, and without the credentials of a URL."""
+    try:
+        raise LookupError("https://me:pw@shop.test/?token=abc " + "x" * 50_000)
+    except LookupError:
+        attributes = translate(a_record(exc_info=sys.exc_info()), SPAN).attributes
+    assert attributes is not None
+    message, trace = str(attributes["exception.message"]), str(attributes["exception.stacktrace"])
+    assert message.startswith("https://REDACTED:REDACTED@shop.test/?token=REDACTED ")
+    assert (len(message), len(trace)) <= (4096, 32_768)
+    assert "abc" not in trace
+    assert "me:pw" not in trace
+
+
 @pytest.mark.parametrize("exc_info", [None, (None, None, None), False])
 def test_no_exception_is_no_attribute(exc_info: object) -> None:
     """`exc_info=True` outside of an `except` block leaves nothing to say."""
