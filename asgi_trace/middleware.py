@@ -118,7 +118,7 @@ class TraceMiddleware:
                 started = start(self._config, kind, scope, receive, send)
         except Exception as exc:
             self._config.guard.report("starting a request")
-            self._failed(scope, None, exc)
+            await self._failed(scope, None, exc)
         if started is None:
             if kind == "lifespan":
                 await serve_lifespan(self.app, scope, receive, send, self._providers, self._config.guard)
@@ -131,7 +131,7 @@ class TraceMiddleware:
         try:
             await app(scope, receive, send)
         except BaseException as exc:
-            self._failed(scope, exchange, exc)
+            await self._failed(scope, exchange, exc)
             if _restored(token):
                 try:
                     remember_failure(context, exc)
@@ -142,6 +142,8 @@ class TraceMiddleware:
         try:
             release(scope)
             if exchange is not None and not exchange.ended:
+                if exchange.send_error is not None:
+                    await self._look(exchange, None)
                 answered = exchange.returned()
         except Exception:
             self._broken(exchange)
@@ -154,15 +156,23 @@ class TraceMiddleware:
         except Exception:
             self._config.guard.report("remembering a request")
 
-    def _failed(self, scope: Scope, exchange: Request | WebSocket | None, exc: BaseException) -> None:
+    async def _failed(self, scope: Scope, exchange: Request | WebSocket | None, exc: BaseException) -> None:
         try:
             try:
                 if exchange is not None:
+                    await self._look(exchange, exc)
                     exchange.failed(exc)
+                    exchange.send_error = None  # its traceback leads back to the exchange
             finally:
                 release(scope)
         except Exception:
             self._broken(exchange)
+
+    async def _look(self, exchange: Request | WebSocket, exc: BaseException | None) -> None:
+        try:
+            await exchange.look_for_client(exc)
+        except Exception:
+            self._config.guard.report("looking whether the client has left")
 
     def _broken(self, exchange: Request | WebSocket | None) -> None:
         """How it ended could not be told: it ends all the same, so that no span and no gauge stays open."""

@@ -50,7 +50,7 @@ class ServerConfig:
         "excluded_path",
         "guard",
         "handshake_only",
-        "known_methods",
+        "methods",
         "metrics",
         "on_request",
         "on_response",
@@ -123,7 +123,7 @@ class ServerConfig:
         self.on_request = hook("on_request", on_request)
         self.on_response = hook("on_response", on_response)
         self.response_header = response_header_of(response_header)
-        self.known_methods = known_methods()
+        self.methods: dict[object, str] = {method: method for method in known_methods()}
         self.remembers_ends = server_logs_afterwards()
         self.watches_response = bool(self.response_headers or self.on_response or self.response_header)
 

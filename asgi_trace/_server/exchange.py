@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from time import time_ns
+from types import FrameType
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -30,8 +31,12 @@ from .._semconv.names import (
 )
 from .._types import Attributes, Message, Receive, Scope, Send
 from .config import ServerConfig
-from .disconnect import is_disconnect
+from .disconnect import disconnect_at_hand, failed_call, is_consequence, is_servers
 from .metrics import RequestMetrics
+
+UNANSWERED = 500
+"""The status that every ASGI server answers with where the application does not."""
+_SERVICE_RESTART = 1012  # what servers tell the applications of open WebSockets when they stop; no client sends it
 
 
 class Exchange:
@@ -53,12 +58,14 @@ class Exchange:
         "scope",
         "source",
         "span",
+        "started_at",
         "status",
         "template",
         "trailers",
     )
 
     # Rare, so set only on the instances that need them: the others do not pay for the place.
+    send_error: OSError | None = None  # what the server's `send` raised for the last message
     reported: BaseException | None = None  # what the application says that it answers with an error of its own
 
     def __init__(
@@ -72,6 +79,7 @@ class Exchange:
         recording: bool,
         deferred: bool,
         method: str,
+        started_at: int,
     ) -> None:
         self.config = config
         self.caller = caller
@@ -82,11 +90,12 @@ class Exchange:
         self.recording = recording
         self.deferred = deferred and recording  # the span started from facts, and takes its last ones in one step
         self.method = method
+        self.started_at = started_at  # nanoseconds; 0 where neither a span nor a meter records
         self.root_path: str = scope.get("root_path", "")
         self.template: str | None = None
         self.status = 0  # 0: no response has started
         self.end_time = 0  # 0: the last message has not been seen
-        self.client_left_at = 0  # nanoseconds; 0: it was there until it had everything
+        self.client_left_at = 0  # nanoseconds; 0: there is no evidence that it left before it had everything
         self.trailers = False  # whether the response announces some
         self.metrics: RequestMetrics | None = None
         self.ended = False
@@ -131,6 +140,8 @@ class Exchange:
         self.ended = True
         if not self.end_time:
             self.end_time = time_ns()
+        if self.end_time < self.started_at:  # the clock was set back
+            self.end_time = self.started_at
         open_span = self.recording
         try:
             if self.deferred and error is None and attributes is None:
@@ -183,13 +194,50 @@ class Exchange:
         if exc is not None:
             self.config.errors.record(span, self.context, exc, SERVER_EXCEPTION)
 
+    def client_left(self, code: object = None) -> None:
+        """There is evidence that the client has left; `code` is a WebSocket's close code, where it is known."""
+        self.client_left_at = self.client_left_at or time_ns()
+
+    def has_everything(self) -> bool:
+        """Has the client got all that the application sends, so that it may leave at any time?"""
+        return self.end_time != 0
+
+    def not_sent(self, call: FrameType) -> None:
+        """A message did not reach the server, since this call of its `send` failed: what it meant is taken back."""
+
+    async def look_for_client(self, exc: BaseException | None) -> None:
+        """The application is over, by `exc` if that is not None: is there evidence that the client has left?
+
+        An OSError out of the server's own `send` is. Where a middleware further out may have raised it, and where the
+        task was cancelled, it is what `receive` returns at once.
+        """
+        if self.client_left_at:
+            return
+        call = None if exc is None else failed_call(exc, self.forward)
+        if call is not None:
+            self.not_sent(call)
+        if self.has_everything():
+            return
+        failed = call is not None or self.send_error is not None
+        if failed and is_servers(self.forward):
+            self.client_left(getattr(exc, "code", None))
+        elif failed or (exc is not None and is_cancellation(exc) and not isinstance(exc, GeneratorExit)):
+            message = await disconnect_at_hand(self.source)
+            if message is not None and message.get("code") != _SERVICE_RESTART:
+                self.client_left(message.get("code"))
+
     def take_reported(self) -> BaseException | None:
         """The exception that the application reported and that is a failure of its own, for one answer only."""
         exc = self.reported
         if exc is None:
             return None
         self.reported = None  # its traceback leads back to us
-        return None if is_cancellation(exc) or is_disconnect(exc, self.forward) else exc
+        handled = is_cancellation(exc) or (self.client_left_at and self.is_consequence(exc))
+        return None if handled else exc
+
+    def is_consequence(self, exc: BaseException) -> bool:
+        """Does `exc` say nothing but that the client has left, for which there is evidence already?"""
+        return exc is self.send_error or is_consequence(exc, self.forward)
 
     def explained(self, error: str | None) -> tuple[str | None, BaseException | None]:
         """The type of an error, if it is one, and its exception: the one that was reported, when that explains it."""
@@ -201,7 +249,7 @@ class Exchange:
     def background(self, exc: BaseException) -> None:
         """Record, on a child of its own, what failed after a response that the caller has in full."""
         tracer = self.config.tracers.current()
-        if tracer is None or not self.recording or is_disconnect(exc, self.forward):
+        if tracer is None or not self.recording:
             return
         name = f"{span_name(self.method, self.template or read_route(self.scope, self.root_path))} background"
         child = tracer.start_span(name, self.context, SpanKind.INTERNAL, None, (), self.end_time, False, False)
@@ -215,4 +263,4 @@ class Exchange:
                 within = Context({**self.parent, SPAN_KEY: child})
                 self.config.errors.record(child, within, exc, BACKGROUND_EXCEPTION)
         finally:
-            child.end()
+            child.end(max(time_ns(), self.end_time))

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from time import time_ns
+from types import FrameType
 
 from .._semconv.http import error_type, is_cancellation
 from .._semconv.names import CANCELLED, CLIENT_DISCONNECTED, INCOMPLETE_RESPONSE
 from .._types import Message
 from .coroutine_function import coroutine_function
-from .disconnect import came_from, is_disconnect, was_sending
-from .exchange import Exchange
+from .disconnect import was_sending
+from .exchange import UNANSWERED, Exchange
 
-UNANSWERED = 500  # what every ASGI server answers where the application does not
 _FINE = frozenset(range(1, 500))  # a response that started, and needs no explanation
 _ENDINGS = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
 
@@ -32,7 +32,7 @@ class Request(Exchange):
         message = await source()
         try:
             if message["type"] == "http.disconnect" and not self.end_time and not self.client_left_at:
-                self.client_left_at = time_ns()
+                self.client_left()
                 self.span.set_attribute(CLIENT_DISCONNECTED, True)  # now: the application may go on to answer
         except Exception:
             self.config.guard.report("following a request's body")
@@ -69,7 +69,7 @@ class Request(Exchange):
             await forward(message)
         except Exception as exc:
             if isinstance(exc, OSError):
-                self.client_left_at = self.client_left_at or self.end_time
+                self.send_error = exc
             self.end_time = 0
             raise
         except BaseException:  # cancelled after the server has got all of it: the response is complete
@@ -93,31 +93,27 @@ class Request(Exchange):
             return False
         return True
 
+    def not_sent(self, call: FrameType) -> None:
+        """A response that did not start has no status."""
+        if was_sending(call, "http.response.start"):
+            self.status = 0
+
     def failed(self, exc: BaseException) -> None:
         """The application raised."""
         if self.ended:
             self.background(exc)
-            return
-        gone = is_disconnect(exc, self.forward)
-        call = came_from(exc, self.forward)
-        explains = not (gone or is_cancellation(exc))
-        if self.client_left_at or (not self.end_time and (gone or call is not None)):
-            if call is not None and was_sending(call, "http.response.start"):
-                self.status = 0  # it did not leave the server
-            if explains:
-                self._end_abandoned(error_type(exc), exc)
-            else:
+        elif self.client_left_at:
+            if self.is_consequence(exc):
                 self._end_abandoned(*self.explained(self._status_error()))
-        elif self.end_time:
-            if explains:
-                self.end(error_type(exc), exc)
             else:
-                self.end(*self.explained(self._status_error()))
-        elif is_cancellation(exc):
-            self.end(error_type(exc), None, {CANCELLED: True})
-        else:
+                self._end_abandoned(error_type(exc), exc)
+        elif not is_cancellation(exc):
             self.status = self.status or UNANSWERED
             self.end(error_type(exc), exc)
+        elif self.end_time:
+            self.end(*self.explained(self._status_error()))
+        else:
+            self.end(error_type(exc), None, {CANCELLED: True})
 
     def _end_abandoned(self, error: str | None, exc: BaseException | None = None) -> None:
         """The client has left before it had everything: the request lasted until then, as far as that is known."""

@@ -105,60 +105,73 @@ def _trace(
     measured: bool,
 ) -> Started:
     """Start the span and make the object that ends it; what fails in between ends it, too."""
-    method: Any = "GET"  # a WebSocket's handshake
-    if kind == "http":
-        method = scope.get("method")
-        if method not in config.known_methods:
-            method = OTHER_METHOD
-    started_at = time_ns() if measured else 0  # 0: the SDK asks for the time, as late as it can
+    method = config.methods.get(scope.get("method"), OTHER_METHOD) if kind == "http" else "GET"  # as a handshake is
+    tracers = config.tracers
+    # An unsampled request needs no time, and a span that is recorded against expectation has its own.
+    started_at = time_ns() if measured or tracers.recorded else 0
     forwarded = config.forwarded(scope, headers) if measured else None
-    span: Any  # a Context holds objects
-    recording = False
-    from_facts = config.tracers.start_from_facts
-    name = "HTTP" if method is OTHER_METHOD else method
-    span = facts = None
+    recording = from_facts = False
+    span: Any = None  # Any: a Context holds objects
     if tracer is None:
         span = caller_context(received).get(SPAN_KEY, INVALID_SPAN)
-    elif type(received) is tuple and not received[3] & 1 and config.tracers.start_unsampled is not None:
-        span = config.tracers.start_unsampled(received)
-    if span is None and from_facts is not None and config.defers and not links:
+    elif type(received) is tuple and not received[3] & 1 and tracers.start_unsampled is not None:
+        span = tracers.start_unsampled(received)
+    if span is None and config.defers and not links and tracers.start_from_facts is not None:
         facts = server_facts(scope, fields, method, config.description)
         if facts is not None:
-            span = from_facts(name, _SERVER, received, facts, started_at or None)
-            if config.request_headers is not None and span is not None and span.is_recording():
+            name = "HTTP" if method is OTHER_METHOD else method
+            span = tracers.start_from_facts(name, _SERVER, received, facts, started_at or None)
+            from_facts = span is not None
+            if from_facts and config.request_headers is not None and span.is_recording():
                 span.set_attributes(config.request_headers.attributes(headers))
-    if span is None and tracer is not None:
-        facts = None
-        if not config.tracers.recorded:  # the last one, so most likely not this one either
-            attributes: Mapping[str, AttributeValue] = LazyAttributes(
-                config.attributes, scope, fields, headers, method, forwarded
-            )
-        elif config.reads_more_headers:
-            attributes = config.attributes(scope, fields, headers, method, forwarded)
-        else:
-            attributes = server_attributes(scope, fields, method, config.description)
-        # One place records exceptions and sets the status, so both of the SDK's own ways are off.
-        parent = caller_context(received)
-        span = tracer.start_span(name, parent, _SERVER, attributes, links, started_at or None, False, False)
+    if span is None:
+        span = _start_span(config, scope, headers, fields, received, links, tracer, method, started_at, forwarded)
     try:
         if tracer is not None:
-            config.tracers.recorded = recording = span.is_recording()
+            tracers.recorded = recording = span.is_recording()
+            started_at = started_at or (recording and getattr(span, "start_time", 0)) or 0
         if not recording and not measured and config.response_header is None:
             return _attached(received, span, span), receive, send, None
         exchange = (Request if kind == "http" else WebSocket)(
-            config, received, scope, receive, send, span, recording, facts is not None, method
+            config, received, scope, receive, send, span, recording, from_facts, method, started_at
         )
     except BaseException:
         span.end()
         raise
     receive, send = exchange.receive, exchange.send
-    if forwarded is not None:  # measured
-        receive, send = _measure(exchange, forwarded, started_at)
-    if config.on_request is not None and recording:
-        _call(config.on_request, exchange)
+    if measured or config.on_request is not None:
+        receive, send = _observed(exchange, forwarded, started_at)
     if type(received) is tuple:  # _attached(), without the call
         return Context({SPAN_KEY: span, REQUEST_KEY: exchange}), receive, send, exchange
     return _attached(received, span, exchange), receive, send, exchange
+
+
+def _start_span(
+    config: ServerConfig,
+    scope: Scope,
+    headers: Headers,
+    fields: dict[bytes, bytes],
+    received: Context | RemoteParent,
+    links: Sequence[Link],
+    tracer: Any,
+    method: str,
+    started_at: int,
+    forwarded: Forwarded | None,
+) -> Span:
+    """The request's span with its attributes: where the tracer keeps no facts, or the options ask for more of them."""
+    if not config.tracers.recorded:  # the last one, so most likely not this one either
+        attributes: Mapping[str, AttributeValue] = LazyAttributes(
+            config.attributes, scope, fields, headers, method, forwarded
+        )
+    elif config.reads_more_headers:
+        attributes = config.attributes(scope, fields, headers, method, forwarded)
+    else:
+        attributes = server_attributes(scope, fields, method, config.description)
+    name = "HTTP" if method is OTHER_METHOD else method
+    parent = caller_context(received)
+    # One place records exceptions and sets the status, so both of the SDK's own ways are off.
+    span: Span = tracer.start_span(name, parent, _SERVER, attributes, links, started_at or None, False, False)
+    return span
 
 
 def _attached(received: Context | RemoteParent, span: Any, request: Any) -> Context:
@@ -166,6 +179,17 @@ def _attached(received: Context | RemoteParent, span: Any, request: Any) -> Cont
     if not received or type(received) is tuple:
         return Context({SPAN_KEY: span, REQUEST_KEY: request})
     return Context({**received, SPAN_KEY: span, REQUEST_KEY: request})  # type: ignore[dict-item]
+
+
+def _observed(exchange: Request | WebSocket, forwarded: Forwarded | None, started_at: int) -> tuple[Receive, Send]:
+    """Let a meter record the request, unless `forwarded` is None, and call the hook `on_request`.
+
+    Returns the application's `receive` and `send`.
+    """
+    ends = (exchange.receive, exchange.send) if forwarded is None else _measure(exchange, forwarded, started_at)
+    if exchange.config.on_request is not None and exchange.recording:
+        _call(exchange.config.on_request, exchange)
+    return ends
 
 
 def _measure(exchange: Request | WebSocket, forwarded: Forwarded, started_at: int) -> tuple[Receive, Send]:

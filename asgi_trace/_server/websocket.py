@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from time import time_ns
+from types import FrameType
 
 from .._semconv.http import error_type, is_cancellation
 from .._semconv.names import (
@@ -20,8 +21,8 @@ from .._semconv.names import (
 )
 from .._types import Attributes, Message
 from .coroutine_function import coroutine_function
-from .disconnect import came_from, is_disconnect
-from .exchange import Exchange
+from .disconnect import was_sending
+from .exchange import UNANSWERED, Exchange
 
 _DENIALS = frozenset({"websocket.http.response.start", "http.response.start"})
 _DENIAL_BODIES = frozenset({"websocket.http.response.body", "http.response.body"})
@@ -52,7 +53,11 @@ class WebSocket(Exchange):
             if kind == "websocket.receive":
                 self.received += 1
             elif kind == "websocket.disconnect":
-                self._closed(message.get("code") or _NO_STATUS)
+                code = message.get("code") or _NO_STATUS
+                if self.has_everything():  # the echo of the application's own close
+                    self._closed(code)
+                else:
+                    self.client_left(code)
         except Exception:
             self.config.guard.report("following a WebSocket")
         return message
@@ -65,6 +70,8 @@ class WebSocket(Exchange):
                 self.sent += 1
             elif not self.ended:
                 return self._turn(message)
+            elif message["type"] == "websocket.close":
+                self.answer = message.get("code", _NORMAL)
         except Exception:
             self.config.guard.report("following a WebSocket")
         return self.forward(message)
@@ -106,9 +113,9 @@ class WebSocket(Exchange):
         forward = self.forward
         try:
             await forward(message)
-        except OSError:  # the client has left, so this answer was none
-            self.status, self.accepted, self.answer, self.failure = 0, False, None, None
-            self._closed(_ABNORMAL)
+        except OSError as exc:  # the client did not get this answer
+            self.send_error = exc
+            self.status, self.accepted, self.answer, self.failure, self.end_time = 0, False, None, None, 0
             raise
         if not over:
             return
@@ -117,13 +124,27 @@ class WebSocket(Exchange):
         except Exception:
             self.config.guard.report("ending a handshake")
 
+    def has_everything(self) -> bool:
+        """Has the application closed or refused it?"""
+        return self.answer is not None or (self.status != 0 and not self.accepted)
+
+    def client_left(self, code: object = None) -> None:
+        """There is evidence that the client has left."""
+        super().client_left(code)
+        self._closed(code or _ABNORMAL)
+
+    def not_sent(self, call: FrameType) -> None:
+        """A close that was not sent is none."""
+        if self.accepted and was_sending(call, "websocket.close"):
+            self.answer, self.failure, self.close_code, self.end_time = None, None, None, 0
+
     def _refused(self, status: int) -> None:
         self.status = status
         self.end_time = time_ns()
         if status >= 500:
             self.failure = str(status)
 
-    def _closed(self, code: int) -> None:
+    def _closed(self, code: object) -> None:
         """The first close counts: what follows is the other side's echo of it."""
         if self.close_code is None:
             self.close_code = int(code) if isinstance(code, int) else _NO_STATUS  # servers give members of enums, too
@@ -151,6 +172,8 @@ class WebSocket(Exchange):
             attributes[MESSAGES_SENT] = self.sent
             if self.close_code is not None:
                 attributes[CLOSE_CODE] = self.close_code
+        if self.client_left_at and not self.status:
+            attributes[CLIENT_DISCONNECTED] = True
         return attributes
 
     def returned(self) -> bool:
@@ -158,35 +181,31 @@ class WebSocket(Exchange):
         if self.ended:
             return True
         attributes = self._described()
-        if not self.status and self.close_code is not None:
-            attributes[CLIENT_DISCONNECTED] = True
-        elif not self.status:
-            self.status = 500  # what ASGI servers answer when the handshake was not
+        if not self.status and not self.client_left_at:
+            self.status = UNANSWERED
             self.failure = INCOMPLETE_RESPONSE
         self.end(*self._outcome(), attributes)
         return self.failure != INCOMPLETE_RESPONSE
 
     def failed(self, exc: BaseException) -> None:
         """The application raised."""
-        if self.ended:
-            self.background(exc)
+        if self.ended:  # the span was that of the handshake
+            if not self.client_left_at or not self.is_consequence(exc):
+                self.background(exc)
             return
-        gone = is_disconnect(exc, self.forward) or came_from(exc, self.forward) is not None
-        if gone and self.close_code is None:
-            self._closed(getattr(exc, "code", None) or _ABNORMAL)
         attributes = self._described()
-        if not self.status and self.close_code is not None:
-            attributes[CLIENT_DISCONNECTED] = True
-        if gone:
+        if self.client_left_at and self.is_consequence(exc):
             self.end(*self._outcome(), attributes)
         elif is_cancellation(exc):
-            if self.close_code is None:
+            if not self.end_time:
                 attributes[CANCELLED] = True
                 self.failure = error_type(exc)
             self.end(self.failure, None, attributes)
         else:
-            if not self.status and self.close_code is None:
-                self.status = 500
+            if self.client_left_at:
+                attributes[CLIENT_DISCONNECTED] = True
+            else:
+                self.status = self.status or UNANSWERED
             self.end(error_type(exc), exc, attributes)
 
 

@@ -16,11 +16,12 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from starlette.requests import ClientDisconnect
 
 from asgi_trace import TraceMiddleware
 from asgi_trace._types import ASGIApp, Message
 
-from ..support.actions import App, ClientDisconnect, listening
+from ..support.actions import App, listening
 from ..support.asgi import GONE, RECEIVE, REQUEST, TRACEPARENT, body, drive, http_scope, start, websocket_scope
 
 NAMES = (
@@ -95,6 +96,13 @@ class Scenario(NamedTuple):
     actions: list[Any]
     options: dict[str, Any]
     script: list[Message]
+    on_send: Callable[[Message], None] | None = None
+
+
+def broken_pipe(message: Message) -> None:
+    """A server whose client has left when the body is sent."""
+    if message["type"] in ("http.response.body", "websocket.send"):
+        raise BrokenPipeError
 
 
 def busy_scope(**keys: Any) -> dict[str, Any]:
@@ -145,6 +153,8 @@ SCENARIOS = {
     "background": Scenario(busy_scope, [*ANSWER, ValueError], BUSY, []),
     "cancelled": Scenario(busy_scope, [asyncio.CancelledError], BUSY, []),
     "gone": Scenario(busy_scope, [RECEIVE, start(200), ClientDisconnect], BUSY, [GONE]),
+    "gone while sending": Scenario(busy_scope, ANSWER, BUSY, [REQUEST], broken_pipe),
+    "gone while sending to a socket": Scenario(websocket_scope, SOCKET, BUSY, CONNECTED, broken_pipe),
     "never answered": Scenario(busy_scope, [], BUSY, []),
     "method": Scenario(lambda: busy_scope(method="FOO", path="/\xfc"), ANSWER, BUSY, [REQUEST]),
     "routed": Scenario(lambda: busy_scope(app_root_path="", root_path="/a", router=object()), ANSWER, BUSY, [REQUEST]),
@@ -175,15 +185,15 @@ def survives(
     *,
     clean: bool = True,
 ) -> None:
-    bare = drive(App(scenario.actions), scenario.scope(), [*scenario.script, GONE])
+    bare_app, on_send = App(scenario.actions), scenario.on_send
+    bare = drive(bare_app, scenario.scope(), [*scenario.script, GONE], on_send)
     options = {**scenario.options, "meter_provider": meters, "tracer_provider": provider}
     app = App(scenario.actions)
     traced: ASGIApp = TraceMiddleware(app, **options)
     patch()
-    served = drive(traced, scenario.scope(), [*scenario.script, GONE])
-    assert app.calls == 1
+    served = drive(traced, scenario.scope(), [*scenario.script, GONE], on_send)
+    assert (app.calls, app.received) == (1, bare_app.received)
     assert without_our_header(served.messages) == without_our_header(bare.messages)
-    assert served.received == bare.received
     assert type(served.exception) is type(bare.exception)
     assert not clean or served.scope.keys() == bare.scope.keys()
 

@@ -13,28 +13,27 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import StatusCode
+from starlette.requests import ClientDisconnect
 
 from asgi_trace import TraceMiddleware
 from asgi_trace._types import ASGIApp, Message, Receive, Scope, Send
 from asgi_trace.routes import report_exception
 from asgi_trace.testing import CapturedSpans, capture_spans
 
-from ..support.asgi import CONNECT, GONE, attributes_of, body, drive, start, websocket_scope
+from ..support.asgi import CONNECT, GONE, RECEIVE, REQUEST, attributes_of, body, drive, start, websocket_scope
 
 Outcome: TypeAlias = tuple[object, StatusCode, "str | None", list[tuple[object, object]]]
 """Error type, status, description, and recorded exceptions with their messages."""
 
 ERROR_TYPE = "error.type"
+DISCONNECT = "starlette.requests.ClientDisconnect"
+LEFT: Message = {"type": "websocket.disconnect", "code": 1001}
 ACCEPT: Message = {"type": "websocket.accept"}
 OF_THIS_MODULE = f"{__name__}."
 
 
 class OutOfStock(Exception):
     """What an application raises."""
-
-
-class ClientDisconnect(Exception):
-    """Named as Starlette's."""
 
 
 class Report:
@@ -61,14 +60,16 @@ class Report:
             report_exception(exc)
 
 
-def doing(*steps: Message | Report | BaseException, spans: CapturedSpans | None = None) -> ASGIApp:
-    """An application that receives once, then sends, reports and raises."""
+def doing(*steps: Message | Report | BaseException | str, spans: CapturedSpans | None = None) -> ASGIApp:
+    """An application that receives once, then sends, reports, raises, and receives where a step is RECEIVE."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         for step in steps:
             if isinstance(step, Report):
                 await step.take(spans)
+            elif isinstance(step, str):
+                await receive()
             elif isinstance(step, BaseException):
                 raise step
             else:
@@ -117,12 +118,14 @@ APPLES = Report(EMPTY)
         ([APPLES, start(500), body(b"x"), EMPTY], OUT_OF_STOCK),
         ([APPLES, start(500), body(b"x"), ValueError("escapes")], because("ValueError", "escapes")),
         ([APPLES, ValueError("escapes")], because("ValueError", "escapes")),
-        ([APPLES, start(500), body(b"x"), ClientDisconnect("gone")], OUT_OF_STOCK),
+        ([APPLES, start(500), body(b"x"), ClientDisconnect("gone")], because(DISCONNECT, "gone")),
+        ([APPLES, start(500), body(b"x", True), RECEIVE, ClientDisconnect("gone")], OUT_OF_STOCK),
         ([APPLES, start(500), body(b"x"), asyncio.CancelledError()], OUT_OF_STOCK),
         ([APPLES, start(200), body(b"x", more_body=True)], OUT_OF_STOCK),
         ([APPLES], OUT_OF_STOCK),
         ([start(500), body(b"x")], by_code("500")),
-        ([Report(ClientDisconnect("gone")), start(500), body(b"x")], by_code("500")),
+        ([Report(ClientDisconnect("gone")), start(500), body(b"x")], because(DISCONNECT, "gone")),
+        ([start(500), RECEIVE, Report(ClientDisconnect("gone"))], by_code("500")),
         ([Report(asyncio.CancelledError()), start(500), body(b"x")], by_code("500")),
         ([APPLES, start(200), body(b"x")], SILENT),
         ([APPLES, start(404), body(b"x")], SILENT),
@@ -131,10 +134,10 @@ APPLES = Report(EMPTY)
     ],
 )
 def test_a_5xx_is_explained_by_what_was_reported(
-    steps: list[Message | Report | BaseException], expected: object, spans: CapturedSpans
+    steps: list[Message | Report | BaseException | str], expected: object, spans: CapturedSpans
 ) -> None:
     """A 5xx has the last reported exception, unless another one escapes; below 500 it was handled and is not named."""
-    drive(TraceMiddleware(doing(*steps)))
+    drive(TraceMiddleware(doing(*steps)), script=[REQUEST, *([GONE] if RECEIVE in steps else [])])
     assert outcome(spans.server) == expected
 
 
@@ -242,17 +245,19 @@ def denial(status: int) -> list[Message]:
     ]
 
 
-SOCKETS: list[tuple[list[Message | Report | BaseException], object]] = [
+SOCKETS: list[tuple[list[Message | Report | BaseException | str], object]] = [
     ([ACCEPT, APPLES, closing(1011)], OUT_OF_STOCK),
     ([ACCEPT, closing(1011), APPLES], OUT_OF_STOCK),
     ([ACCEPT, APPLES, closing(4500)], OUT_OF_STOCK),
     ([ACCEPT, APPLES, closing(3503)], OUT_OF_STOCK),
     ([ACCEPT, APPLES, closing(1000)], OUT_OF_STOCK),
     ([ACCEPT, APPLES], OUT_OF_STOCK),
-    ([ACCEPT, APPLES, closing(1011), ClientDisconnect("gone")], OUT_OF_STOCK),
+    ([ACCEPT, APPLES, closing(1011), ClientDisconnect("gone")], because(DISCONNECT, "gone")),
+    ([ACCEPT, APPLES, RECEIVE, ClientDisconnect("gone")], OUT_OF_STOCK),
     ([ACCEPT, APPLES, closing(1011), ValueError("escapes")], because("ValueError", "escapes")),
     ([ACCEPT, closing(1011)], by_code("1011")),
-    ([ACCEPT, Report(ClientDisconnect("gone")), closing(1000)], SILENT),
+    ([ACCEPT, Report(ClientDisconnect("gone")), closing(1000)], because(DISCONNECT, "gone")),
+    ([ACCEPT, RECEIVE, Report(ClientDisconnect("gone"))], SILENT),
     ([ACCEPT, APPLES, closing(1008)], SILENT),
     ([ACCEPT, APPLES, closing(4404)], SILENT),
     ([ACCEPT, APPLES, closing(4000)], SILENT),
@@ -268,17 +273,20 @@ SOCKETS: list[tuple[list[Message | Report | BaseException], object]] = [
 
 @pytest.mark.parametrize(("steps", "expected"), SOCKETS)
 def test_a_socket_that_fails_is_explained(
-    steps: list[Message | Report | BaseException], expected: object, spans: CapturedSpans
+    steps: list[Message | Report | BaseException | str], expected: object, spans: CapturedSpans
 ) -> None:
     """A socket has the reported exception unless its answer, a close code or a denial, blames the client."""
-    served = drive(TraceMiddleware(doing(*steps)), websocket_scope(), [CONNECT])
+    served = drive(TraceMiddleware(doing(*steps)), websocket_scope(), [CONNECT, LEFT])
     assert outcome(spans.server) == expected
     assert served.messages == [step for step in steps if isinstance(step, dict)]
 
 
 def test_a_span_of_the_handshake_alone(spans: CapturedSpans) -> None:
     """With `websocket="handshake"` the exception of a refused handshake is known; what comes after it is not ours."""
-    sockets: list[list[Message | Report | BaseException]] = [[APPLES, closing(1000)], [ACCEPT, APPLES, closing(1011)]]
+    sockets: list[list[Message | Report | BaseException | str]] = [
+        [APPLES, closing(1000)],
+        [ACCEPT, APPLES, closing(1011)],
+    ]
     for steps in sockets:
         drive(TraceMiddleware(doing(*steps), websocket="handshake"), websocket_scope(), [CONNECT])
     assert [outcome(span) for span in spans] == [OUT_OF_STOCK, SILENT]

@@ -36,6 +36,7 @@ from ..support.asgi import (
     milliseconds,
     websocket_scope,
 )
+from ..support.endings import ExceptionGroup
 from ..support.servers import UvicornServer, eventually, uvicorn_serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The `websockets` implementation")
@@ -92,6 +93,7 @@ def error(kind: str, events: int = 0) -> Outcome:
     return {"status": "ERROR", "error.type": kind, **({"events": events} if events else {})}
 
 
+DISCONNECT = "starlette.websockets.WebSocketDisconnect"
 CANCELLED = {**error("asyncio.exceptions.CancelledError"), CANCELLED_MARK: True}
 
 
@@ -137,20 +139,41 @@ CASES: dict[str, tuple[list[Any], list[Any], Outcome]] = {
     "left open": ([ACCEPT, SEND], [], opened(sent=1)),
     "the first close counts": ([ACCEPT, CLOSE, RECEIVE], [left(1006)], opened(close=1000)),
     "the framework's disconnect": ([ACCEPT, RECEIVE, WebSocketDisconnect(1001)], [left(1001)], opened(close=1001)),
-    "the framework's disconnect alone": ([ACCEPT, WebSocketDisconnect(1006)], [], opened(close=1006)),
+    "another socket's disconnect": ([ACCEPT, WebSocketDisconnect(1006)], [], opened() | error(DISCONNECT, 1)),
+    "the framework's disconnect in a group": (
+        [ACCEPT, RECEIVE, ExceptionGroup("tasks", [WebSocketDisconnect(1001), WebSocketDisconnect(1001)])],
+        [left(1001)],
+        opened(close=1001),
+    ),
+    "failed after its own close": ([ACCEPT, CLOSE, ValueError("x")], [], opened(close=1000) | error("ValueError", 1)),
+    "read on after its own close": (
+        [ACCEPT, CLOSE, RECEIVE, WebSocketDisconnect(1006)],
+        [left(1006)],
+        opened(close=1000) | error(DISCONNECT, 1),
+    ),
+    "read on after it had refused": (
+        [CLOSE, RECEIVE, WebSocketDisconnect(1006)],
+        [left(1006)],
+        code(403) | error(DISCONNECT, 1),
+    ),
     "refused": ([CLOSE], [], code(403)),
     "refused with a code": ([{**CLOSE, "code": 4003}], [], code(403)),
     "refused by a page": (denial(401), [], code(401)),
     "refused by a plain response": ([{"type": "http.response.start", "status": 404, "headers": []}], [], code(404)),
     "refused by an error page": (denial(503), [], code(503) | error("503")),
     "client gone before the handshake": ([RECEIVE], [left(1006)], {GONE_MARK: True}),
+    "failed after the client had gone before the handshake": (
+        [RECEIVE, ValueError("x")],
+        [left(1006)],
+        error("ValueError", 1) | {GONE_MARK: True},
+    ),
     "never answered": ([], [], code(500) | error("incomplete_response")),
     "failed before the handshake": ([ValueError("x")], [], code(500) | error("ValueError", 1)),
     "failed when open": ([ACCEPT, SEND, ValueError("x")], [], opened(sent=1) | error("ValueError", 1)),
     "failed after the client had left": (
         [ACCEPT, RECEIVE, ValueError("x")],
         [left(1001)],
-        opened(close=1001) | error("ValueError", 1),
+        opened(close=1001) | error("ValueError", 1) | {GONE_MARK: True},
     ),
     "closed as an internal error": ([ACCEPT, {**CLOSE, "code": 1011}], [], opened(close=1011) | error("1011")),
     "the client says that it has failed": ([ACCEPT, RECEIVE], [left(1011)], opened(close=1011)),
@@ -289,6 +312,61 @@ def test_a_disconnect_after_the_handshake_is_nothing(spans: CapturedSpans) -> No
     traced(Steps(ACCEPT, RECEIVE, WebSocketDisconnect(1001)), [left(1001)], websocket="handshake")
 
     assert [outcome(span) for span in spans] == [code(101)]
+
+
+def test_a_send_that_fails_after_the_handshake_is_nothing(spans: CapturedSpans) -> None:
+    """Nor does it matter whether the client's leaving is read or met while sending."""
+
+    def broken(message: Message) -> None:
+        if message["type"] == "websocket.send":
+            raise ConnectionResetError
+
+    drive(TraceMiddleware(Steps(ACCEPT, SEND), websocket="handshake"), websocket_scope(), [CONNECT], broken)
+
+    assert [outcome(span) for span in spans] == [code(101)]
+
+
+@pytest.mark.parametrize("steps", [[], [CLOSE, RECEIVE]], ids=["another socket's", "after its own close"])
+def test_a_disconnect_after_the_handshake_that_is_not_the_clients_is_recorded(
+    spans: CapturedSpans, steps: list[Any]
+) -> None:
+    """Without evidence it is an exception like any other, on the child that is left to record it."""
+    traced(Steps(ACCEPT, *steps, WebSocketDisconnect(1001)), [left(1001)], websocket="handshake")
+
+    (child,) = spans.of_kind(SpanKind.INTERNAL)
+    assert outcome(spans.server) == code(101)
+    assert attributes_of(child)["error.type"] == DISCONNECT
+
+
+def test_a_close_that_cannot_be_sent_is_the_clients(spans: CapturedSpans) -> None:
+    """An application that closes, with an error even, after its client has left has not closed anything."""
+
+    def broken(message: Message) -> None:
+        if message["type"] == "websocket.close":
+            raise ConnectionResetError
+
+    drive(TraceMiddleware(Steps(ACCEPT, {**CLOSE, "code": 1011})), websocket_scope(), [CONNECT], broken)
+
+    assert outcome(spans.server) == opened(close=1006)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "expected"),
+    [
+        ([TEXT, left(1001)], opened(close=1001)),
+        ([left(1012)], opened() | CANCELLED),
+        ([TEXT], opened() | CANCELLED),
+    ],
+    ids=["the client left", "the server stops", "the client is there"],
+)
+def test_a_cancelled_socket_whose_client_left_is_no_error(
+    spans: CapturedSpans, waiting: list[Message], expected: Outcome
+) -> None:
+    """What `receive` has at hand says why; 1012 is what a server tells its applications when it stops."""
+    app = Steps(ACCEPT, asyncio.CancelledError())
+    drive(TraceMiddleware(app), websocket_scope(), waiting)
+
+    assert outcome(spans.server) == expected
 
 
 @pytest.mark.parametrize("steps", [[CLOSE, CLOSE], [ACCEPT, ACCEPT], [ACCEPT, SEND, CLOSE], [*denial(401), CLOSE]])

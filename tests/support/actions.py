@@ -12,10 +12,6 @@ from asgi_trace._types import Receive, Scope, Send
 from .asgi import RECEIVE
 
 
-class ClientDisconnect(Exception):
-    """As frameworks call it."""
-
-
 class Complaints(logging.Handler):
     """Keeps what the package says about its own failures."""
 
@@ -40,17 +36,19 @@ def listening() -> Iterator[Complaints]:
 
 
 class App:
-    """An application that does what it is told and counts its calls."""
+    """An application that does what it is told and counts its calls and what it received."""
 
     def __init__(self, actions: list[Any]) -> None:
         self.actions = actions
         self.calls = 0
+        self.received = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.calls += 1
         for action in self.actions:
             if action is RECEIVE:
                 await receive()
+                self.received += 1
             elif isinstance(action, type):
                 raise action
             else:
