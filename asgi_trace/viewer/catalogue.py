@@ -17,6 +17,8 @@ from .receive.store import Store, Trace
 
 _LONG_TEXT = 64 * 1024
 """Characters of searchable text that are kept with a trace; longer ones are made anew for each search."""
+_OPENED = 4
+"""Traces whose timeline is kept for the next window or panel of it that is asked for."""
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Catalogue:
         self._lock = threading.Lock()
         self._versions: dict[str, int] = {}
         self._entries: dict[str, _Entry] = {}
+        self._opened: dict[str, tuple[Trace, Timeline, Overview]] = {}
 
     def find(self, filters: Filters) -> Found:
         """The traces that pass the filters."""
@@ -78,9 +81,16 @@ class Catalogue:
         trace = self.store.trace(trace_id)
         if trace is None:
             return None
+        known = self._opened.get(trace_id)
+        if known is not None and known[0].version == trace.version:
+            return known
         timeline = build(trace)
         row = overview(timeline)
-        return None if row is None else (trace, timeline, row)
+        if row is None:
+            return None
+        opened = dict(list(self._opened.items())[1 - _OPENED :])
+        self._opened = {**opened, trace_id: (trace, timeline, row)}  # replaced whole: other threads may be reading it
+        return trace, timeline, row
 
     def last_good_one_like(self, row: Overview) -> Overview | None:
         """The newest trace of the same service, method and route (or name) that did not fail."""
