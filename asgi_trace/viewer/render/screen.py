@@ -81,7 +81,7 @@ class Screen:
         """What `stream` can show. `NO_COLOR`, `TERM=dumb` and `colour=False` keep it plain, as does a pipe."""
         console = Console(file=stream, _environ=environ)
         width = shutil.get_terminal_size((100, 24)).columns
-        wanted = colour and stream.isatty() and not console.no_color and not console.is_dumb_terminal
+        wanted = colour and stream.isatty() and not environ.get("NO_COLOR") and not console.is_dumb_terminal
         return cls(width=max(60, min(width, 140)), colour=wanted, unicode=_can_encode(stream.encoding))
 
 

@@ -100,7 +100,7 @@ class _Endpoint:
 
     def _refuse(self, request: Request, status_code: int, code: int, reason: str) -> Response:
         kind = f"http {self._signal.name} {status_code}"
-        self._intake.say_once(kind, f"an export to {request.url.path} was refused ({status_code}): {reason}")
+        self._intake.say_once(kind, f"an export to {request.scope['path']} was refused ({status_code}): {reason}")
         status = Status(code=code, message=reason)
         headers = {"allow": "POST"} if status_code == 405 else None
         if _content_type(request) == _JSON:

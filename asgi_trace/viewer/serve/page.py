@@ -189,7 +189,7 @@ def _download(content: bytes, media_type: str, name: str) -> Response:
 
 
 async def _error(request: Request, exc: HTTPException) -> Response:
-    if request.url.path.startswith("/api/"):
+    if request.scope["path"].startswith("/api/"):
         return await run_in_threadpool(_json, {"error": exc.detail}, exc.status_code)
     return PlainTextResponse(f"{exc.detail}\n", exc.status_code)
 
