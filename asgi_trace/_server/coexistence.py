@@ -1,8 +1,9 @@
 """What else traces this request: marks in the scope for layers further in, and a look for those further out.
 
 Two frameworks bring telemetry of their own, and each looks for a key of its own in the scope to see whether an outer
-layer has taken the request. Both keys are set while ours has it. Other instrumentations are known by the SERVER span
-that they have made current.
+layer has taken the request. Both keys are set while ours has it. contrib's instrumentations are known by the span that
+they have made current. Any other span further out (a service's own, AWS Lambda's, a queue worker's) is no reason to
+leave the request out: it is the parent then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, get_tracer_provider
 
 from .._otel.api import SPAN_KEY
 from .._otel.tracers import INSTRUMENTATION_SCOPE
@@ -22,6 +23,18 @@ STARLETTE = "starlette.opentelemetry"
 CLAIMS: dict[str, bool | None] = {FASTAPI: None, STARLETTE: True}
 """The frameworks' keys, with values that keep their telemetry quiet."""
 _CONTRIB = "opentelemetry.instrumentation.asgi"
+_HTTP_INSTRUMENTATIONS = frozenset(
+    f"opentelemetry.instrumentation.{name}"
+    for name in (
+        *("aiohttp_server", "asgi", "django", "falcon", "fastapi", "flask", "litestar", "pyramid", "quart", "sanic"),
+        *("starlette", "tornado", "wsgi"),
+    )
+)
+"""The names of contrib's instrumentations that make the SERVER span of an HTTP request."""
+
+
+class OuterContext(Context):
+    """A context whose current span is one further out that is not an HTTP request's: the parent of the request."""
 
 
 class OtherInstrumentation(NamedTuple):
@@ -71,24 +84,56 @@ def other_instrumentation(scope: Scope, ambient: Context, receive: Receive, send
     if scope.get(STARLETTE) and _is_starlettes(current):
         remedy = "remove that middleware from the application"
         return OtherInstrumentation(current, "Starlette's OpenTelemetryMiddleware", remedy)
-    if _is_foreign_server_span(current):
-        name = f"the instrumentation {_scope_of(current)!r}"
-        return OtherInstrumentation(current, name, "remove it from the application")
-    if not current.is_recording() and _CONTRIB in (_module_of(receive), _module_of(send)):
-        # Its span is not sampled, and then nothing tells whose it is; but this call's functions are its own.
+    name = _scope_of(current)
+    if name in _HTTP_INSTRUMENTATIONS and _is_entry(current):
+        return OtherInstrumentation(current, f"the instrumentation {name!r}", "remove it from the application")
+    if _CONTRIB in (_module_of(receive), _module_of(send)):
+        # It may have another tracer, be further in than an entry span, or not be sampled, and then nothing tells whose
+        # span it is; but this call's functions are its own.
         return OtherInstrumentation(current, f"the instrumentation {_CONTRIB!r}", "remove it from the application")
     return None
 
 
+def outer_span(ambient: Context) -> Span | None:
+    """The entry span of this process further out that is no HTTP instrumentation's; None for a span that has ended."""
+    current = ambient.get(SPAN_KEY)
+    if not isinstance(current, Span) or not _is_entry(current):
+        return None
+    return None if _scope_of(current) in (None, INSTRUMENTATION_SCOPE, *_HTTP_INSTRUMENTATIONS) else current
+
+
+def is_excluded_further_out(scope: Scope, ambient: Context) -> bool:
+    """Has FastAPI's telemetry or Starlette's middleware, further out, taken this request in order not to trace it?
+
+    FastAPI writes None under its key, as it does where it is told to be quiet. Starlette sets its mark also where its
+    provider is a no-op, and then nothing is excluded.
+    """
+    if FASTAPI in scope and scope[FASTAPI] is None:
+        return True
+    return bool(scope.get(STARLETTE)) and SPAN_KEY not in ambient and not _starlette_is_off(scope)
+
+
+def _starlette_is_off(scope: Scope) -> bool:
+    """Has Starlette's middleware a no-op provider, as far as the application in the scope shows it?"""
+    for middleware in getattr(scope.get("app"), "user_middleware", ()):
+        if getattr(middleware.cls, "__module__", None) == "starlette.middleware.opentelemetry":
+            return isinstance(middleware.kwargs.get("tracer_provider") or get_tracer_provider(), NoOpTracerProvider)
+    return isinstance(get_tracer_provider(), NoOpTracerProvider)
+
+
 def _is_starlettes(span: Span) -> bool:
-    """Starlette's middleware sets its key also where it makes no span, and then another one may be current."""
-    return span.get_span_context().is_valid and _scope_of(span) in (None, "starlette")
+    """Is it a span of Starlette's middleware?
+
+    That sets its key also where it makes no span, and then another one may be current; without a provider the current
+    one is the caller's.
+    """
+    span_context = span.get_span_context()
+    return span_context.is_valid and not span_context.is_remote and _scope_of(span) in (None, "starlette")
 
 
-def _is_foreign_server_span(span: Span) -> bool:
-    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.SERVER:
-        return False
-    return _scope_of(span) not in (None, INSTRUMENTATION_SCOPE)
+def _is_entry(span: Span) -> bool:
+    """Is it recorded now, and a span with which a piece of work enters this process?"""
+    return span.is_recording() and getattr(span, "kind", None) in (SpanKind.SERVER, SpanKind.CONSUMER)
 
 
 def _scope_of(span: Span) -> str | None:

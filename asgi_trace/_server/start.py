@@ -23,7 +23,18 @@ from .._propagation.traceparent import RemoteParent
 from .._semconv.names import OTHER_METHOD
 from .._semconv.server import server_attributes, server_facts, server_protocol, server_scheme
 from .._types import AttributeValue, Headers, Receive, Scope, Send
-from .coexistence import CLAIM, CLAIMS, FASTAPI, STARLETTE, claim, other_instrumentation, release
+from .coexistence import (
+    CLAIM,
+    CLAIMS,
+    FASTAPI,
+    STARLETTE,
+    OuterContext,
+    claim,
+    is_excluded_further_out,
+    other_instrumentation,
+    outer_span,
+    release,
+)
 from .config import ServerConfig
 from .current import REQUEST_KEY
 from .excluded_span import ExcludedSpan
@@ -62,14 +73,14 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
     ambient = get_current()
     alone = not (ambient or FASTAPI in scope or STARLETTE in scope)
     if not alone:
-        aside = _step_aside(config, scope, ambient, receive, send)
+        aside = _step_aside(config, scope, headers, ambient, receive, send)
         if aside is not None:
             return aside, receive, send, None
     fields = dict(headers)
     received = config.propagation.receive(fields, headers)
     links: Sequence[Link] = ()
-    if config.trusts is not None and received and not config.trusts(scope):
-        received, links = _EMPTY, _links_to(caller_context(received))
+    if not alone or (config.trusts is not None and received):
+        received, links = _parent(config, scope, received, ambient)
     measured = kind == "http" and config.metrics.state[REAL] is not None and config.metrics.live()
     tracer = config.tracers.fixed or config.tracers.current()
     if tracer is None and not measured and config.response_header is None:
@@ -116,7 +127,8 @@ def _trace(
         span = caller_context(received).get(SPAN_KEY, INVALID_SPAN)
     elif type(received) is tuple and not received[3] & 1 and tracers.start_unsampled is not None:
         span = tracers.start_unsampled(received)
-    if span is None and config.defers and not links and tracers.start_from_facts is not None:
+    below = type(received) is OuterContext
+    if span is None and config.defers and not links and tracers.start_from_facts is not None and not below:
         facts = server_facts(scope, fields, method, config.description)
         if facts is not None:
             name = "HTTP" if method is OTHER_METHOD else method
@@ -170,7 +182,8 @@ def _start_span(
     name = "HTTP" if method is OTHER_METHOD else method
     parent = caller_context(received)
     # One place records exceptions and sets the status, so both of the SDK's own ways are off.
-    span: Span = tracer.start_span(name, parent, _SERVER, attributes, links, started_at or None, False, False)
+    kind = SpanKind.INTERNAL if type(received) is OuterContext else _SERVER
+    span: Span = tracer.start_span(name, parent, kind, attributes, links, started_at or None, False, False)
     return span
 
 
@@ -235,10 +248,34 @@ def _excluded(config: ServerConfig, scope: Scope, headers: Headers) -> Context:
     return Context({SPAN_KEY: ExcludedSpan(config.propagation, headers)})
 
 
-def _step_aside(config: ServerConfig, scope: Scope, ambient: Context, receive: Receive, send: Send) -> Context | None:
-    """The context in which to call an application that is suppressed, or that another instrumentation traces."""
+def _parent(
+    config: ServerConfig, scope: Scope, received: Context | RemoteParent, ambient: Context
+) -> tuple[Context | RemoteParent, Sequence[Link]]:
+    """The context of the request's parent, and links to a caller that is not its parent.
+
+    A caller that is not trusted is linked to. Below the span of something else the request is a child of that.
+    """
+    links: Sequence[Link] = ()
+    if config.trusts is not None and received and not config.trusts(scope):
+        received, links = _EMPTY, _links_to(caller_context(received))
+    outer = outer_span(ambient)
+    if outer is not None:
+        caller = caller_context(received)
+        remote = caller.get(SPAN_KEY)
+        if isinstance(remote, Span) and remote.get_span_context().trace_id != outer.get_span_context().trace_id:
+            links = _links_to(caller)
+        received = OuterContext({**caller, **ambient})
+    return received, links
+
+
+def _step_aside(
+    config: ServerConfig, scope: Scope, headers: Headers, ambient: Context, receive: Receive, send: Send
+) -> Context | None:
+    """The context in which to call an application that is suppressed, or excluded or traced further out."""
     if is_suppressed(ambient):
         return ambient
+    if is_excluded_further_out(scope, ambient):
+        return _excluded(config, scope, headers)
     other = other_instrumentation(scope, ambient, receive, send)
     if other is None:
         return None
