@@ -23,7 +23,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace import get_tracer_provider as global_tracer_provider
 
-from .._guard import logger
+from .._guard import Guard, logger
 from .._semconv.names import SCHEMA_URL
 from .._version import VERSION
 from .api import GLOBAL_PROVIDER
@@ -54,10 +54,22 @@ def override_provider(provider: TracerProvider | None) -> TracerProvider | None:
 class Tracers:
     """Looks up the tracer of the provider that counts now, and remembers it for as long as it does."""
 
-    __slots__ = ("_given", "_none_set", "_seen", "_tracer", "fixed", "recorded", "start_from_facts", "start_unsampled")
+    __slots__ = (
+        "_given",
+        "_guard",
+        "_none_set",
+        "_seen",
+        "_tracer",
+        "fixed",
+        "recorded",
+        "start_from_facts",
+        "start_unsampled",
+    )
 
-    def __init__(self, provider: TracerProvider | None) -> None:
+    def __init__(self, provider: TracerProvider | None, guard: Guard | None = None) -> None:
+        """`guard` reports a provider that raises in `current()`, which is none then. Without it, the caller must."""
         self._given = provider
+        self._guard = guard
         self._none_set = False
         self._seen: TracerProvider | None = None
         self._tracer: Tracer | None = None
@@ -87,7 +99,7 @@ class Tracers:
                 provider = global_tracer_provider()
                 self._none_set = isinstance(provider, ProxyTracerProvider) and GLOBAL_PROVIDER in _API
         if provider is not self._seen:
-            self._tracer = _tracer_of(provider)
+            self._tracer = _tracer_of(provider) if self._guard is None else _guarded(provider, self._guard)
             self.start_from_facts = getattr(self._tracer, "start_from_facts", None)
             self.start_unsampled = getattr(self._tracer, "start_unsampled", None)
             self._seen = provider
@@ -99,6 +111,14 @@ def _tracer_of(provider: TracerProvider) -> Tracer | None:
         return None
     tracer = provider.get_tracer(INSTRUMENTATION_SCOPE, VERSION, SCHEMA_URL)
     return None if isinstance(tracer, NoOpTracer) else _fast(tracer)  # OTEL_SDK_DISABLED
+
+
+def _guarded(provider: TracerProvider, guard: Guard) -> Tracer | None:
+    try:
+        return _tracer_of(provider)
+    except Exception:
+        guard.report(f"asking {type(provider).__qualname__} for a tracer")
+        return None
 
 
 def _fast(tracer: Tracer) -> Tracer:

@@ -83,15 +83,9 @@ def traced(name: Any = None, *, attributes: _Attributes = None, tracer_provider:
         raise TypeError(f"attributes: {attributes!r} is not a mapping; write a dict, or a function that returns one")
     if name == "":
         raise ValueError("name: '' is empty; write the span's name, or leave it out")
-
-    def decorate(target: Any) -> Any:
-        return _traced(target, span_name, attributes, tracer_provider)
-
     if name is None or isinstance(name, str):
-        span_name = name
-        return decorate
-    span_name = None
-    return decorate(name)
+        return lambda target: _traced(target, name, attributes, tracer_provider)
+    return _traced(name, None, attributes, tracer_provider)
 
 
 def _traced(target: Any, name: str | None, attributes: _Attributes, tracer_provider: TracerProvider | None) -> Any:

@@ -59,7 +59,7 @@ class Operation:
         self._guard = Guard()
         self._recorder: ExceptionRecorder | None = None
         self._signature: Signature | None = None
-        self.tracer: Callable[[], Tracer | None] = Tracers(tracer_provider).current
+        self.tracer: Callable[[], Tracer | None] = Tracers(tracer_provider, self._guard).current
         """The tracer to use now; None where there is no provider."""
 
     def start(self, tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context | None:

@@ -149,7 +149,7 @@ def grouped(exc: Exception) -> None:
 def test_a_middleware_outside_of_ours_has_the_ids_of_the_failure(
     write: Callable[[Exception], None], spans: CapturedSpans
 ) -> None:
-    """Whoever handles the exception of a request logs with its ids; afterwards they are gone."""
+    """Code that handles the exception of a request logs with its ids; afterwards they are gone."""
 
     async def fails(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("no such order")
@@ -315,7 +315,7 @@ def test_a_failure_within_does_not_name_the_access_line(spans: CapturedSpans) ->
 
 
 def test_an_unrecorded_request_that_was_leaked_does_not_hide_the_failure() -> None:
-    """Where a request has failed within the context of one that nobody records, handlers outside log the failed one."""
+    """Where a request has failed within the context of an unrecorded one, handlers outside log the failed one."""
     served: list[tuple[str, str]] = []
 
     async def fails(scope: Scope, receive: Receive, send: Send) -> None:
@@ -332,7 +332,7 @@ def test_an_unrecorded_request_that_was_leaked_does_not_hide_the_failure() -> No
 
 
 def test_only_servers_speak_for_a_request_without_its_exception(spans: CapturedSpans) -> None:
-    """After a response that never came, the server's loggers have the request's ids and nobody else's have."""
+    """After a response that never came, the server's loggers have the request's ids and no others have."""
 
     async def silent(scope: Scope, receive: Receive, send: Send) -> None:
         return

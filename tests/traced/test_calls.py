@@ -15,10 +15,18 @@ from opentelemetry import baggage
 from opentelemetry.context import attach, detach, get_current, set_value
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, Sampler, SamplingResult
-from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode, get_current_span, get_tracer_provider
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    SpanKind,
+    StatusCode,
+    TracerProvider,
+    get_current_span,
+    get_tracer_provider,
+)
 
 from asgi_trace import TraceMiddleware, traced
 from asgi_trace._otel.api import SUPPRESS_ALL
+from asgi_trace._otel.tracers import override_provider
 from asgi_trace._types import Receive, Scope, Send
 from asgi_trace.testing import CapturedSpans, capture_spans
 
@@ -398,6 +406,26 @@ class Broken(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         if "on_end" in self.names:
             raise RuntimeError("broken")
+
+
+class NoTracers(TracerProvider):
+    """A provider of another library, which fails."""
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("broken")
+
+
+def test_a_provider_that_fails_breaks_no_call() -> None:
+    """The function runs without a span, which is said once."""
+    function: Callable[[int], int] = traced(lambda value: value)
+    before = override_provider(NoTracers())
+    try:
+        with listening() as said:
+            assert [function(7), function(8)] == [7, 8]
+    finally:
+        override_provider(before)
+    [record] = said.records
+    assert record.getMessage().startswith("asking NoTracers for a tracer failed")
 
 
 @pytest.mark.parametrize("where", ["on_start", "on_end"])

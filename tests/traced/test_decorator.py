@@ -162,7 +162,7 @@ def test_a_decorated_callable_answers_as_the_original(kind: str) -> None:
 
 @pytest.mark.parametrize("original", [plain, coroutine, generator, async_generator])
 def test_annotations_of_a_decorated_function_are_the_originals(original: Callable[..., Any]) -> None:
-    """Postponed annotations can be evaluated in the globals of the original, also by those who look there only."""
+    """Postponed annotations can be evaluated in the globals of the original, also where nothing else is looked at."""
     decorated: Any = traced(original)
     assert get_type_hints(decorated, include_extras=True) == get_type_hints(original, include_extras=True)
     assert decorated.__annotations__ == original.__annotations__

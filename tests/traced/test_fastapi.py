@@ -330,7 +330,7 @@ def test_a_websocket_has_its_dependencies(spans: CapturedSpans) -> None:
 def test_two_requests_at_once_have_their_own_spans(spans: CapturedSpans) -> None:
     """Requests that are inside their dependencies at the same time do not see each other."""
     inside = 0
-    everybody = asyncio.Event()
+    all_inside = asyncio.Event()
 
     @traced("it")
     async def session() -> AsyncIterator[int]:
@@ -348,8 +348,8 @@ def test_two_requests_at_once_have_their_own_spans(spans: CapturedSpans) -> None
         nonlocal inside
         inside += 1
         if inside == 3:
-            everybody.set()
-        await everybody.wait()
+            all_inside.set()
+        await all_inside.wait()
         return [session, sync_session, current(), server_span().get_span_context().span_id]
 
     async def run() -> list[list[int]]:
