@@ -119,14 +119,14 @@ class _AsyncSteps:
     def __init__(self, operation: Operation, context: Context, caller: FrameType | None) -> None:
         self._operation = operation
         self._span = context
-        self._within = context
         self._stays = _enters(caller)
+        self._within = _Entered(context) if self._stays else context
         self._kept: Token[Context] | None = None
 
     async def run(self, step: Awaitable[Any]) -> Any:
         """Run the generator to its next `yield`. Raises what it raises, StopAsyncIteration included."""
         if self._kept is not None:
-            leave(self._kept)
+            self._leave_caller(self._kept)
             self._kept = None
         token = attach(self._within)
         try:
@@ -147,6 +147,27 @@ class _AsyncSteps:
         else:
             leave(token)
         return produced
+
+    def _leave_caller(self, kept: Token[Context]) -> None:
+        """Put back what was current in the caller before it entered, now or when what it entered later is left.
+
+        Dependencies of different scopes are not left in the reverse order: FastAPI leaves one of the scope "function"
+        before one of the scope "request" that was entered after it.
+        """
+        if isinstance(self._within, _Entered) and get_current() is not self._within:
+            self._within.left = kept
+            return
+        leave(kept)
+        while isinstance(before := get_current(), _Entered) and before.left is not None:
+            kept, before.left = before.left, None
+            leave(kept)
+
+
+class _Entered(Context):
+    """The context that is current in a caller while it is inside an async generator."""
+
+    left: Token[Context] | None = None
+    """What to put back, where the generator is over and another one was entered after it."""
 
 
 @asynccontextmanager

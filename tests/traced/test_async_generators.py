@@ -209,6 +209,29 @@ def test_an_exception_of_the_body_is_recorded_on_the_context_manager(loop: Any, 
     assert (handled.status.status_code, handled.events) == (StatusCode.UNSET, ())
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1)], ids=str)
+def test_context_managers_may_be_left_in_any_order(order: tuple[int, ...], spans: CapturedSpans) -> None:
+    """What is still entered stays current, and afterwards the span from before is current again."""
+
+    @asynccontextmanager
+    @traced
+    async def session() -> AsyncGenerator[int, None]:
+        yield current()
+
+    async def run() -> None:
+        managers = [session() for _ in order]
+        entered = [await manager.__aenter__() for manager in managers]
+        inside = dict(enumerate(entered))
+        for number in order:
+            assert current() == inside[max(inside)]
+            await managers[number].__aexit__(None, None, None)
+            del inside[number]
+        assert current() == 0
+
+    asyncio.run(run())
+    assert len(spans) == 3
+
+
 def test_a_context_manager_may_be_left_in_another_task(spans: CapturedSpans) -> None:
     """Frameworks that clean up elsewhere find their own context as it is."""
 

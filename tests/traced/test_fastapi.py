@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from asgi_trace import TraceMiddleware, server_span, traced
+from asgi_trace._types import Receive, Scope, Send
 from asgi_trace.testing import CapturedSpans, capture_spans
 
 from ..support.asgi import CONNECT, attributes_of, drive, websocket_scope
@@ -253,6 +255,33 @@ def test_dependencies_of_dependencies_nest(spans: CapturedSpans) -> None:
     assert found.keys() == {"database", "audit", "session", "read"}
     assert {span.name for span in spans.children_of(found["database"])} == {f"{here}audit", f"{here}session"}
     assert spans.children_of(found["session"]) == [found["read"]]
+
+
+@pytest.mark.skipif("scope" not in inspect.signature(Depends).parameters, reason="this FastAPI has one scope only")
+def test_dependencies_of_two_scopes_leave_the_requests_span(spans: CapturedSpans) -> None:
+    """One that ends with the endpoint is left before one that was entered after it; then the SERVER span is current."""
+    scoped: Any = Depends
+    left: list[int] = []
+
+    async def session() -> AsyncIterator[int]:
+        yield current()
+
+    app = FastAPI()
+
+    @app.get("/")
+    async def read(
+        first: int = scoped(traced("function")(session), scope="function"),
+        second: int = scoped(traced("request")(session), scope="request"),
+    ) -> list[int]:
+        return [first, second, current()]
+
+    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+        left.append(current())
+
+    first, second, endpoint = fetch(TraceMiddleware(inside), "/").json()
+    assert endpoint == second != first
+    assert left == [spans.server.context.span_id]
 
 
 def test_a_decorated_endpoint_keeps_its_operation(spans: CapturedSpans) -> None:
