@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
-__all__ = ["ReceivedBaggage", "format_baggage", "merge_baggage", "parse_baggage", "receive_baggage"]
+__all__ = ["ReceivedBaggage", "format_baggage", "merge_baggage", "parse_baggage", "receive_baggage", "shorten_baggage"]
 
 # All of 64 members and 8,192 bytes must pass; of more, whole members may be dropped.
 MAX_MEMBERS = 180
@@ -135,6 +135,13 @@ def format_baggage(entries: Mapping[str, object]) -> str:
     if type(entries) is ReceivedBaggage:
         return entries.header
     return _join(_member(key, value) for key, value in entries.items())
+
+
+def shorten_baggage(header: str) -> str:
+    """A `baggage` value without the members that are beyond the limits: `header` itself where none is."""
+    if len(header) <= MAX_BYTES and header.count(",") < MAX_MEMBERS:
+        return header
+    return _join(member.strip(" \t") for member in header.split(","))
 
 
 def merge_baggage(existing: str, ours: str) -> str:

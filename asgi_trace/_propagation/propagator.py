@@ -33,7 +33,7 @@ from .._otel.api import (
     textmap_state,
 )
 from .._types import Headers
-from .baggage import format_baggage, merge_baggage, receive_baggage
+from .baggage import MAX_BYTES, MAX_MEMBERS, format_baggage, merge_baggage, receive_baggage, shorten_baggage
 from .traceparent import (
     RemoteParent,
     format_tracestate,
@@ -42,6 +42,7 @@ from .traceparent import (
     remote_span_context,
     write_traceparent,
 )
+from .tracestate import shorten_tracestate
 
 __all__ = ["Propagation", "caller_context"]
 
@@ -79,7 +80,7 @@ _SETTER = _DictSetter()
 class _Plan:
     """What was learned about one propagator: which W3C headers it stands for, or that it is something else."""
 
-    __slots__ = ("baggage", "fields", "other", "propagator", "trace_context")
+    __slots__ = ("baggage", "declared", "fields", "other", "propagator", "trace_context")
 
     def __init__(self, propagator: TextMapPropagator) -> None:
         kinds = _kinds(propagator)
@@ -87,7 +88,8 @@ class _Plan:
         self.other = propagator if kinds - _W3C or not SPAN_CONTEXT_IS_TUPLE else None
         self.trace_context = TraceContextTextMapPropagator in kinds
         self.baggage = W3CBaggagePropagator in kinds
-        self.fields = frozenset(name.lower() for name in propagator.fields)
+        self.declared = frozenset(name.lower() for name in propagator.fields)
+        self.fields = self.declared  # grows by the names that it writes beside those
 
 
 def _kinds(propagator: TextMapPropagator) -> set[type]:
@@ -180,8 +182,11 @@ class Propagation:
                 trace_id, span_id, is_remote, trace_flags, trace_state, is_valid = span.get_span_context()  # type: ignore[union-attr]
                 if is_valid:
                     headers["traceparent"] = write_traceparent(trace_id, span_id, trace_flags)
+                    tracestate = ""
                     if trace_state is not DEFAULT_TRACE_STATE and trace_state:
-                        headers["tracestate"] = format_tracestate(trace_state, forwarded=is_remote)
+                        tracestate = format_tracestate(trace_state, forwarded=is_remote)
+                    if tracestate:
+                        headers["tracestate"] = tracestate
                     else:
                         for name, _ in headers.raw if lines is None else lines:
                             if len(name) == 10 and name.lower() == b"tracestate":
@@ -219,6 +224,7 @@ class Propagation:
             self._guard.report("the propagator's inject()")
             return
         baggage = written.pop("baggage", None)
+        _shorten(written, plan.declared)
         if written:
             stale = plan.fields - written.keys() - {"baggage"}
             for name in [name for name in headers if name.lower() in stale]:
@@ -228,7 +234,25 @@ class Propagation:
             if not plan.fields >= written.keys() and len(plan.fields) < _MOST_FIELDS:
                 plan.fields |= written.keys()  # jaeger's fields leave out the header of each baggage entry
         if baggage:
-            _write_baggage(headers, baggage)
+            _write_baggage(headers, shorten_baggage(baggage))
+
+
+def _shorten(written: dict[str, str], fields: Collection[str]) -> None:
+    """Take out of a propagator's headers what is too much to send.
+
+    jaeger writes one header for each entry of the baggage, under names that its `fields` do not have: those are within
+    the limits of baggage together.
+    """
+    tracestate = shorten_tracestate(written.pop("tracestate", ""))
+    if tracestate:
+        written["tracestate"] = tracestate
+    room, count = MAX_BYTES, 0
+    for name in [name for name in written if name not in fields]:
+        size = len(name) + len(written[name])
+        if size > room or count >= MAX_MEMBERS:
+            del written[name]
+        else:
+            room, count = room - size, count + 1
 
 
 def caller_context(received: Context | RemoteParent) -> Context:

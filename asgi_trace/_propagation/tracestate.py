@@ -12,10 +12,11 @@ from typing import Any
 
 from opentelemetry.trace import TraceState
 
-__all__ = ["Level2TraceState", "format_tracestate", "parse_tracestate"]
+__all__ = ["Level2TraceState", "format_tracestate", "parse_tracestate", "shorten_tracestate"]
 
 MAX_MEMBERS = 32  # 3.3.1.1
-MAX_LENGTH = 8192  # 3.3.1.5 asks for at least 512; servers commonly refuse longer header lines
+MAX_LENGTH = 8192  # of what is read: servers commonly refuse longer header lines
+MAX_SENT = 512  # of what is sent, for which 3.3.1.5 asks: no caller may make our own calls too large for their servers
 LONG_MEMBER = 128  # 3.3.1.5: what is longer goes first
 
 # 3.3.1.3.1 (Level 2): a digit may lead, and "@" may stand anywhere but there.
@@ -39,14 +40,20 @@ def parse_tracestate(values: Sequence[bytes]) -> TraceState:
 
 
 def format_tracestate(trace_state: TraceState, *, forwarded: bool = False) -> str:
-    """The `tracestate` value, empty when there is nothing to send.
+    """The `tracestate` value to send, at most 512 characters; empty when there is nothing to send.
 
     `forwarded` says that the `traceparent` it belongs to goes out unchanged: then this must too, repeated keys and all
     (3.4), where a participant sends one member for each key (3.3.1.4).
     """
+    header = None
     if forwarded and isinstance(trace_state, Level2TraceState):
-        return (trace_state._members and trace_state.received) or trace_state.to_header()
-    return trace_state.to_header()
+        header = trace_state._members and trace_state.received
+    return shorten_tracestate(header or trace_state.to_header())
+
+
+def shorten_tracestate(header: str) -> str:
+    """A `tracestate` value without the members that are too much to send: `header` itself up to 512 characters."""
+    return header if len(header) <= MAX_SENT else ",".join(_shortened(header.split(","), MAX_SENT))
 
 
 class Level2TraceState(TraceState):
@@ -106,7 +113,8 @@ class Level2TraceState(TraceState):
             if key not in members:
                 members[key] = value
         if length > MAX_LENGTH + 1:
-            return cls._of(_truncated(members))
+            kept = _shortened([f"{key}={value}" for key, value in members.items()], MAX_LENGTH)
+            return cls._of({key: value for key, _, value in (member.partition("=") for member in kept)})
         state = cls._of(members)
         if count != len(members):
             state.received = ",".join(filter(None, (text.strip(" \t") for text in texts)))
@@ -138,8 +146,8 @@ class Level2TraceState(TraceState):
         return self._of({other: value for other, value in self._members.items() if other != key})
 
     def to_header(self) -> str:
-        """The members as one header value."""
-        return ",".join([f"{key}={value}" for key, value in self._members.items()])
+        """The members as one header value of at most 512 characters: other libraries send that, too."""
+        return shorten_tracestate(",".join([f"{key}={value}" for key, value in self._members.items()]))
 
     def __contains__(self, item: object) -> bool:
         return item in self._members
@@ -176,13 +184,15 @@ def _is_legal(key: object, value: object) -> bool:
     )
 
 
-def _truncated(members: dict[str, str]) -> dict[str, str]:
-    """3.3.1.5: whole members go, first those of more than 128 characters, then the others from the right."""
-    lengths = {key: len(key) + 1 + len(value) for key, value in members.items()}
-    total = sum(lengths.values()) + len(lengths) - 1
-    rightmost_first = list(reversed(lengths))
-    for key in [k for k in rightmost_first if lengths[k] > LONG_MEMBER] + rightmost_first:
-        if total <= MAX_LENGTH:
+def _shortened(members: list[str], most: int) -> list[str]:
+    """3.3.1.5: whole members go, first those of more than 128 characters, then the others, from the right."""
+    total = sum(map(len, members)) + len(members) - 1
+    kept: list[str | None] = list(members)
+    rightmost_first = range(len(members) - 1, -1, -1)
+    for index in [i for i in rightmost_first if len(members[i]) > LONG_MEMBER] + list(rightmost_first):
+        if total <= most:
             break
-        total -= lengths.pop(key, -1) + 1
-    return {key: members[key] for key in lengths}
+        if kept[index] is not None:
+            total -= len(members[index]) + 1
+            kept[index] = None
+    return [member for member in kept if member is not None]

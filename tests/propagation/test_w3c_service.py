@@ -179,7 +179,7 @@ CASES = {
     "a value of 257": state(f"foo={'v' * 257}", out=None),
     # 3.3.1.5: limits
     "512 characters": state(f"foo={'v' * 252},bar={'w' * 251}", out=f"foo={'v' * 252},bar={'w' * 251}"),
-    "8,192 characters": state(LONGEST, out=LONGEST),
+    "8,192 characters": state(LONGEST, out=",".join(LONGEST.split(",")[:2])),  # what is sent has at most 512
 }  # fmt: skip
 
 DUPLICATES = {
