@@ -2,19 +2,20 @@
 
 `CAMPAIGN_NOTES` names the file. A line is "start ID" when the application is called, "end ID" when it returns or
 raises, and "dropped ID" when it is closed like a generator that nothing awaits any more. So it can be told afterwards
-which requests have no span.
+which requests have no span. `CAMPAIGN_LOST`, where it is set, names a file for the spans that were lost at the end.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import anyio
 
 from asgi_trace import TraceMiddleware, configure
 from asgi_trace._types import Receive, Scope, Send
 
-configure("campaign")
+tracing = configure("campaign")
 
 _notes = os.open(os.environ["CAMPAIGN_NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -48,6 +49,9 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})
+    if "CAMPAIGN_LOST" in os.environ:
+        tracing.shutdown()
+        Path(os.environ["CAMPAIGN_LOST"]).write_text(str(tracing.lost["spans"]))
 
 
 async def _http(path: str, send: Send) -> None:

@@ -1,15 +1,15 @@
-"""Every fault of a collector, under load: what requests, memory, log and the stop of the service notice of it.
+"""Every fault of a collector, over gRPC and over HTTP, under load: what requests, memory, log and stop notice of it.
 
-`python -m pytest -m campaign tests/campaigns/test_collector_faults.py` prints the table; about five minutes. Each row
-is one uvicorn with `configure()`, whose collector has the fault for the whole run. The columns are the median and the
-99th percentile of the requests' duration as a ratio to the service with a healthy collector, by how much the resident
-memory has grown since the first requests, the log lines of the service, those that gRPC's own library writes past
-Python's logging, the spans that arrived, and the seconds from SIGTERM to the exit.
+`python -m pytest -m campaign tests/campaigns/test_collector_faults.py` prints the table; about ten minutes. Each row is
+one uvicorn with `configure()`, whose collector, a process of its own, has the fault for the whole run. The columns are
+the median and the 99th percentile of the requests' duration as a ratio to the service with a healthy collector, by how
+much the resident memory has grown since the first requests, the log lines of the service, those that gRPC's own library
+writes past Python's logging, the spans that were sent, that arrived and that the service has counted as lost, and the
+seconds from SIGTERM to the exit.
 """
 
 from __future__ import annotations
 
-import http.server
 import re
 import signal
 import socket
@@ -17,23 +17,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-import grpc
 import pytest
 
-from ..support.otlp_receiver import Receiver, closed_port, hanging_port
+from ..support.collectors import GRPC, HTTP, FaultyCollector
+from ..support.otlp_receiver import closed_port, hanging_port
 from ..support.servers import Connection
 from .servers import Running, serving
 from .table import Table
 
 pytestmark = pytest.mark.campaign
 
-REQUESTS, WARM_UP = 4_000, 500  # more than the queue of 2,048 spans holds
+REQUESTS, WARM_UP = 3_000, 500
 STOP_SECONDS = 5.0
 COMMAND = "uvicorn tests.campaigns.service:app --port PORT --no-access-log --http httptools --loop asyncio"
 
@@ -47,29 +47,33 @@ class Collector:
     arrived: Callable[[], int] = lambda: 0
 
 
+Fault = Callable[[str], AbstractContextManager[Collector]]
+"""A collector by its protocol."""
+
+
 @contextmanager
-def receiving(**options: Any) -> Iterator[Collector]:
+def receiving(protocol: str, *, scheme: str = "http", host: str = "127.0.0.1", **faults: Any) -> Iterator[Collector]:
     """A real receiver, with one of its own faults."""
-    with Receiver(**options) as receiver:
-        yield Collector(receiver.endpoint, arrived=lambda: len(receiver.spans))
+    with FaultyCollector(protocol, **faults) as receiver:
+        yield Collector(f"{scheme}://{host}:{receiver.port}", arrived=lambda: len(receiver.spans))
 
 
 @contextmanager
-def absent() -> Iterator[Collector]:
+def absent(protocol: str) -> Iterator[Collector]:
     """A port where nothing listens."""
     with closed_port() as port:
         yield Collector(f"http://127.0.0.1:{port}")
 
 
 @contextmanager
-def hanging() -> Iterator[Collector]:
+def hanging(protocol: str) -> Iterator[Collector]:
     """It accepts connections and never says a word."""
     with hanging_port() as port:
         yield Collector(f"http://127.0.0.1:{port}")
 
 
 @contextmanager
-def black_hole() -> Iterator[Collector]:
+def black_hole(protocol: str) -> Iterator[Collector]:
     """Its queue of connections is full, so that no connection is ever made."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
@@ -83,96 +87,100 @@ def black_hole() -> Iterator[Collector]:
 
 
 @contextmanager
-def without_name() -> Iterator[Collector]:
+def without_name(protocol: str) -> Iterator[Collector]:
     """Its host name is that of no machine."""
     yield Collector("http://collector.invalid:4317")
 
 
 @contextmanager
-def plain_http() -> Iterator[Collector]:
-    """A web server that does not know gRPC listens on its port."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Silent) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield Collector(f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
-        thread.join()
+def other_protocol(protocol: str) -> Iterator[Collector]:
+    """It speaks the other protocol on this port."""
+    with receiving(HTTP if protocol == GRPC else GRPC) as collector:
+        yield collector
 
 
 @contextmanager
-def over_http(fault: AbstractContextManager[Collector]) -> Iterator[Collector]:
-    """The same fault, and the service exports over HTTP."""
-    with fault as collector:
-        yield replace(collector, variables={"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
-
-
-class _Silent(http.server.BaseHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def tls_expected() -> Iterator[Collector]:
-    """The service speaks TLS, and the collector does not."""
-    with Receiver() as receiver:
-        yield Collector(f"https://{receiver.target}", arrived=lambda: len(receiver.spans))
-
-
-@contextmanager
-def unknown_certificate() -> Iterator[Collector]:
+def unknown_certificate(protocol: str) -> Iterator[Collector]:
     """Its certificate is of an authority that the service does not know."""
     trustme = pytest.importorskip("trustme")
     made = trustme.CA().issue_cert("localhost")
-    key, chain = made.private_key_pem.bytes(), made.cert_chain_pems[0].bytes()
-    with Receiver(credentials=grpc.ssl_server_credentials([(key, chain)])) as receiver:
-        yield Collector(f"https://localhost:{receiver.port}", arrived=lambda: len(receiver.spans))
+    with made.private_key_and_cert_chain_pem.tempfile() as both, ExitStack() as stack:
+        folder = Path(both).with_suffix(".tls")
+        folder.mkdir()
+        stack.callback(folder.rmdir)
+        for name in ("key", "chain"):
+            (folder / name).write_bytes(Path(both).read_bytes())
+            stack.callback((folder / name).unlink)
+        yield stack.enter_context(receiving(protocol, scheme="https", host="localhost", tls=folder))
 
 
 @contextmanager
-def dies_and_returns() -> Iterator[Collector]:
+def dies_and_returns(protocol: str) -> Iterator[Collector]:
     """It stops one second after the first spans, and is back on the same port two seconds later."""
-    first = Receiver()
-    receivers = [first]
+    receivers = [FaultyCollector(protocol)]
+    kept: list[int] = []
 
     def outage() -> None:
-        first.wait_for(lambda: first.spans, 60)
+        receivers[0].wait_for_requests(1)
         time.sleep(1)
-        first.stop()
+        kept.append(len(receivers[0].spans))
+        receivers[0].stop()
         time.sleep(2)
-        receivers.append(Receiver(port=first.port))
+        receivers.append(FaultyCollector(protocol, port=receivers[0].port))
 
     thread = threading.Thread(target=outage)
     thread.start()
     try:
-        yield Collector(first.endpoint, arrived=lambda: sum(len(each.spans) for each in receivers))
+        yield Collector(receivers[0].endpoint, arrived=lambda: sum(kept) + len(receivers[-1].spans))
     finally:
         thread.join()
         receivers[-1].stop()
 
 
-REFUSALS = (
-    *(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED),
-    *(grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT),
-    *(grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN),
-)
-FAULTS: dict[str, Callable[[], AbstractContextManager[Collector]]] = {
+def refusing(code: str, **faults: Any) -> Fault:
+    """Every answer has this status code."""
+    return partial(receiving, always=code, **faults)
+
+
+BOTH: dict[str, Fault] = {
+    "healthy": receiving,
     "absent": absent,
     "black hole": black_hole,
     "hangs": hanging,
-    **{f"refuses: {code.name}": partial(receiving, refuse=(code,) * 1000) for code in REFUSALS},
-    "slow, 2 s": lambda: receiving(delay=2.0),
-    "slow, 0.2 s": lambda: receiving(delay=0.2),
-    "does not speak TLS": tls_expected,
+    "hangs after the request": partial(receiving, hang=True),
+    "slow, 2 s": partial(receiving, delay=2.0),
+    "slow, 0.2 s": partial(receiving, delay=0.2),
+    "takes 100 kB at most": partial(receiving, limit=100_000),
+    "rejects one of each request": partial(receiving, rejects=1),
+    "answers with garbage": partial(receiving, garbage=True),
+    "does not speak TLS": partial(receiving, scheme="https"),
     "unknown certificate": unknown_certificate,
     "no such name": without_name,
-    "is not gRPC": plain_http,
+    "speaks the other protocol": other_protocol,
     "dies and returns": dies_and_returns,
-    "HTTP: absent": lambda: over_http(absent()),
-    "HTTP: black hole": lambda: over_http(black_hole()),
-    "HTTP: hangs": lambda: over_http(hanging()),
-    "HTTP: no such name": lambda: over_http(without_name()),
-    "HTTP: answers 501": lambda: over_http(plain_http()),
 }
+BY_PROTOCOL: dict[str, dict[str, Fault]] = {
+    GRPC: {
+        **{
+            f"refuses: {code}": refusing(code)
+            for code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "UNIMPLEMENTED", "INTERNAL", "UNKNOWN")
+        },
+        "refuses, delay 0": refusing("UNAVAILABLE", retry_info=[["grpc-status-details-bin", 0]]),
+        "refuses, details are garbage": refusing("UNAVAILABLE", retry_info=[["grpc-status-details-bin", "?"]]),
+        "calls everything too large": refusing("RESOURCE_EXHAUSTED", message="message larger than max"),
+    },
+    HTTP: {
+        **{f"refuses: {code}": refusing(code) for code in ("429", "503", "401", "404", "500")},
+        "refuses, Retry-After: 0": refusing("503", retry_after="0"),
+        "refuses, Retry-After: soon": refusing("503", retry_after="soon"),
+        "calls everything too large": refusing("413"),
+        "drops the connection": refusing("drop"),
+        "redirects": partial(receiving, location="http://127.0.0.1:1/"),
+        "answers byte by byte": refusing("500", drip=0.1),
+        "answers with 10 MB": partial(receiving, huge=10_000_000),
+    },
+}
+ROWS = [(protocol, name, fault) for protocol, own in BY_PROTOCOL.items() for name, fault in {**BOTH, **own}.items()]
 
 
 @dataclass(frozen=True)
@@ -184,14 +192,20 @@ class Observed:
     memory: int
     lines: int
     grpc_lines: int
+    sent: int
     arrived: int
+    lost: int
     seconds: float
 
 
-def observe(collector: Collector, folder: Path) -> Observed:
+def observe(protocol: str, collector: Collector, folder: Path) -> Observed:
     """Send the requests, then stop the service."""
-    folder.mkdir(exist_ok=True)
-    with serving(COMMAND, folder, collector.endpoint, **collector.variables) as server:
+    variables = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "CAMPAIGN_LOST": str(folder / "lost"),
+        **collector.variables,
+    }
+    with serving(COMMAND, folder, collector.endpoint, **variables) as server:
         durations(server, WARM_UP)
         before = resident(server)
         taken = quantiles(durations(server, REQUESTS), n=100)
@@ -199,7 +213,11 @@ def observe(collector: Collector, folder: Path) -> Observed:
         seconds = server.stop(signal.SIGTERM)
         lines = [line for line in server.log().splitlines() if not re.match(r"INFO:\s", line)]
         of_grpc = sum(re.match(r"[EWI]\d{4} ", line) is not None for line in lines)
-    return Observed(taken[49], taken[98], grown, len(lines) - of_grpc, of_grpc, collector.arrived(), seconds)
+    lost = int((folder / "lost").read_text())
+    sent = (folder / "notes").read_text().count("end ")
+    return Observed(
+        taken[49], taken[98], grown, len(lines) - of_grpc, of_grpc, sent, collector.arrived(), lost, seconds
+    )
 
 
 def durations(server: Running, count: int) -> list[float]:
@@ -226,33 +244,31 @@ def resident(server: Running) -> int:
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     """The same service with a collector that works."""
-    with receiving() as collector:
-        return observe(collector, tmp_path_factory.mktemp("healthy"))
+    with receiving(GRPC) as collector:
+        return observe(GRPC, collector, tmp_path_factory.mktemp("healthy"))
 
 
 @pytest.fixture(scope="module")
 def table(request: pytest.FixtureRequest, healthy: Observed) -> Iterator[Table]:
     """Collects the rows, and prints them at the end."""
-    columns = ("collector", "median", "99 %", "memory", "log lines", "gRPC's", "spans arrived", "seconds to exit")
+    columns = ("collector", "protocol", "median", "99 %", "memory", "log", "gRPC's", "sent", "arrived", "lost", "exit")
     made = Table(f"Faults of a collector; {REQUESTS + WARM_UP:,} requests each", columns)
-    add(made, "healthy", healthy, healthy)
+    made.note(f"healthy: median {healthy.median * 1000:.2f} ms, 99 % {healthy.slowest * 1000:.2f} ms")
     yield made
     made.show(request.config)
 
 
-def add(table: Table, name: str, found: Observed, healthy: Observed) -> None:
-    """One row of the table."""
+@pytest.mark.parametrize(("protocol", "name", "fault"), ROWS, ids=[f"{row[0]}: {row[1]}" for row in ROWS])
+def test_a_collector_cannot_disturb_the_service(
+    protocol: str, name: str, fault: Fault, tmp_path: Path, table: Table, healthy: Observed
+) -> None:
+    """Every request is answered; memory, log and stop are bounded; each span has arrived or is counted as lost."""
+    with fault(protocol) as collector:
+        found = observe(protocol, collector, tmp_path)
     ratios = [f"{found.median / healthy.median:.2f}x", f"{found.slowest / healthy.slowest:.2f}x"]
-    lines = [found.lines, found.grpc_lines]
-    table.add(name, *ratios, f"{found.memory / 1e6:+.1f} MB", *lines, found.arrived, f"{found.seconds:.1f}")
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_collector_cannot_disturb_the_service(name: str, tmp_path: Path, table: Table, healthy: Observed) -> None:
-    """Every request is answered, the memory stays bounded, the log short, and the service ends within 5 seconds."""
-    with FAULTS[name]() as collector:
-        found = observe(collector, tmp_path)
-    add(table, name, found, healthy)
-    assert found.memory < 40e6  # a full queue, and with TLS gRPC's root certificates
+    counts = [found.lines, found.grpc_lines, found.sent, found.arrived, found.lost]
+    table.add(name, protocol, *ratios, f"{found.memory / 1e6:+.1f} MB", *counts, f"{found.seconds:.1f} s")
+    assert found.memory < 40e6  # with TLS gRPC's root certificates
     assert found.lines <= 5
     assert found.seconds < STOP_SECONDS + 1
+    assert found.arrived + found.lost >= found.sent  # what a collector took, and did not answer for, is both
