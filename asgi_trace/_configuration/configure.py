@@ -212,5 +212,5 @@ def _set_globals(tracing: Tracing) -> None:
 
 def _set_log_level(level: int) -> None:
     for name in ("asgi_trace", "opentelemetry"):
-        if logging.getLogger(name).level == logging.NOTSET:  # somebody's own choice stays
+        if logging.getLogger(name).level == logging.NOTSET:  # a level that was set stays
             logging.getLogger(name).setLevel(level)
