@@ -91,7 +91,7 @@ class Delivery:
         answer = Answer(Verdict.AGAIN, "no answer yet")
         attempt = 0
         while not self._closed:
-            answer = self._attempt(payload, count, deadline - time.monotonic())
+            answer = self._attempt(payload, count, max(0.01, deadline - time.monotonic()))
             if answer.verdict is not Verdict.AGAIN:
                 break
             hurried = self._hurried  # a hurry that begins after this ends the pause

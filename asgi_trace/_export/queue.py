@@ -77,7 +77,8 @@ class BatchQueue(Generic[T]):
         self._drops = count(1)  # taking the next number is a single step, in whatever thread
         self._dropped = self._dropped_said = 0
         if not self._stopping:
-            Thread(target=self._run, name=f"asgi-trace-{self.losses.things}", daemon=True).start()
+            with suppress(RuntimeError):  # no thread can be started: nothing is exported, and flush() says so
+                Thread(target=self._run, name=f"asgi-trace-{self.losses.things}", daemon=True).start()
 
     def __len__(self) -> int:
         return len(self._items)

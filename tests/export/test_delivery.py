@@ -10,9 +10,11 @@ import time
 from typing import Any
 
 import pytest
+from opentelemetry.context import get_current
 
 from asgi_trace._export.exporters import OTLPSpanExporter
 from asgi_trace._guard import logger
+from asgi_trace._otel.api import SUPPRESS, SUPPRESS_HTTP, is_suppressed
 
 from ..support.collectors import GRPC, HTTP, PROTOCOLS, FaultyCollector, network
 from ..support.configuration import read
@@ -352,6 +354,25 @@ def test_whatever_is_raised_inside_a_send_is_a_loss(
     assert sending.delivery.lost == 3
     assert re.search(r"1 spans did not reach .*ZeroDivisionError", caplog.messages[0])
     assert levels(caplog)[:1] == ["ERROR"]
+
+
+@both
+def test_what_an_exporter_sends_is_not_traced(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a request is sent, the context silences every instrumentation, ours and that of other libraries."""
+    with FaultyCollector(protocol) as receiver:
+        sending = exporter(protocol, receiver)
+        sender: Any = sending.delivery._sender
+        good, found = sender.send, []
+
+        def send(*values: Any) -> Any:
+            context = get_current()
+            found.append([bool(context.get(key)) for key in (SUPPRESS, SUPPRESS_HTTP)])
+            return good(*values)
+
+        monkeypatch.setattr(sender, "send", send)
+        assert sending.ship(spans()) == 0
+    assert found == [[True, True]]
+    assert not is_suppressed(get_current())
 
 
 def test_a_wrong_protocol_is_explained(caplog: pytest.LogCaptureFixture) -> None:
