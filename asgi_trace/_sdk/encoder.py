@@ -30,6 +30,8 @@ _KINDS = {id(kind): b"\x30" + varint(kind.value + 1) for kind in SpanKind}
 _LOCAL_PARENT, _REMOTE_PARENT = ((flags << 8).to_bytes(4, "little") for flags in (1, 3))
 _LOCAL_END, _REMOTE_END = b"\x7a\x00\x85\x01" + _LOCAL_PARENT, b"\x7a\x00\x85\x01" + _REMOTE_PARENT
 """The status of a span that has none, and the flags."""
+_SPAN_HEADS = tuple(b"\x12" + varint(size) for size in range(1024))
+"""What stands in front of an encoded span of each size."""
 _root_ids, _child_ids = Struct(">2sQQ2sQ").pack, Struct(">2sQQ2sQ2sQ").pack
 _served_ids = Struct(">2s16s2sQ2s8s").pack
 _NOTHING: tuple[object, ...] = ()
@@ -72,7 +74,10 @@ class SpanEncoder:
                 if group is None:
                     scope = settings.instrumentation_scope or None
                     group = live[id(settings)] = grouped.setdefault(settings.resource, {}).setdefault(scope, [])
-                group.append(sized(b"\x12", b"".join(self._live(span))))
+                encoded = b"".join(self._live(span))
+                size = len(encoded)
+                group.append(_SPAN_HEADS[size] if size < 1024 else b"\x12" + varint(size))
+                group.append(encoded)
                 continue
             resource, scope = span.resource, span.instrumentation_scope
             found = known.get((id(resource), id(scope)))
@@ -97,11 +102,13 @@ class SpanEncoder:
             ids = _live_ids(span, parent)
         else:
             ids = _served_ids(b"\x0a\x10", remote[1], b"\x12\x08", span._span_id, b"\x22\x08", remote[2])
+        start, end = span._start_time, span._end_time
+        usual = type(start) is int and type(end) is int and start and end  # _start_and_end(), without the call
         parts = [
             ids,
             self._names.get(span._name) or self._name(span._name),
             _KINDS[id(span._kind)],
-            _start_and_end(span._start_time, span._end_time),
+            _times(b"\x39", start, b"\x41", end) if usual else _start_and_end(start, end),
         ]
         if made is None:
             if span._facts is not None:

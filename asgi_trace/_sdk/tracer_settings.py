@@ -147,8 +147,16 @@ def _has_random_ids(generator: Any) -> bool:
     )
 
 
-def _empty(self: Any) -> None:
+def _documented() -> None:
     """Does nothing."""
+
+
+def _undocumented() -> None:
+    pass
+
+
+_EMPTY = {_documented.__code__.co_code, _undocumented.__code__.co_code}
+"""The bytecode of functions that return a constant and do nothing else."""
 
 
 def _ignore(span: Any) -> None:
@@ -157,8 +165,7 @@ def _ignore(span: Any) -> None:
 
 def _does_nothing(processor: Any, name: str) -> bool:
     """Whether a processor's method is empty, as those are that a class inherits from the SDK's base class."""
-    code = getattr(getattr(type(processor), name, None), "__code__", None)
-    if code is None or name in getattr(processor, "__dict__", ()):
+    if name in getattr(processor, "__dict__", ()):
         return False
-    empty = _empty.__code__
-    return bool(code.co_code == empty.co_code and set(code.co_consts) <= {None, code.co_consts[0]})
+    code = getattr(getattr(type(processor), name, None), "__code__", None)
+    return code is not None and code.co_code in _EMPTY

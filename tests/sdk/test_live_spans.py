@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as official
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, SamplingResult, StaticSampler
 from opentelemetry.trace import (
     Link,
@@ -256,6 +257,43 @@ def test_a_processor_with_one_method_of_its_own(name: str, where: str) -> None:
     assert called == [name]
     (ended,) = stage.processor.ended
     assert type(ended) is (_Span if name == "on_start" else official.ReadableSpan)
+
+
+@pytest.mark.parametrize("kind", [official.SpanProcessor, SimpleSpanProcessor, BatchSpanProcessor])
+def test_the_sdks_own_processors_do_nothing_at_the_start(kind: Any) -> None:
+    """With those, a span of a request is kept as facts until its end."""
+    exporter = InMemorySpanExporter()
+    processor = kind() if kind is official.SpanProcessor else kind(exporter)
+    stage = Stage(sdk.TracerProvider)
+    provider = sdk.TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    tracer: Any = provider.get_tracer("test")
+    settings = tracer._current_settings()
+    assert settings.quiet_start
+    assert settings.takes_facts
+    assert (settings.on_end is None) is (kind is not official.SpanProcessor)
+    processor.shutdown()
+    assert not stage.tracer._current_settings().quiet_start  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("method", "quiet"),
+    [
+        (lambda self, *args, **kwargs: None, True),
+        (lambda self, *args, **kwargs: 5, True),
+        (lambda self, *args, **kwargs: print("started"), False),
+        (lambda self, *args, **kwargs: [][0], False),
+        (print, False),
+        (None, False),
+    ],
+)
+def test_a_method_is_empty_when_it_returns_a_constant(method: Any, quiet: bool) -> None:
+    """Anything that could do something, or that cannot be looked into, is called."""
+    processor: Any = type("Own", (official.SpanProcessor,), {"on_start": method})()
+    provider = sdk.TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    tracer: Any = provider.get_tracer("test")
+    assert tracer._current_settings().quiet_start is quiet
 
 
 def test_two_queues_both_get_a_span() -> None:
