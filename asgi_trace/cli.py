@@ -1,7 +1,8 @@
-"""`asgi-trace demo` and `asgi-trace view`: arguments, exit codes, and who prints what where.
+"""`asgi-trace demo` and `asgi-trace view`: arguments, exit codes, and what is printed where.
 
 Results go to standard output, progress and complaints to standard error. Exit codes: 0, 1 when something failed, 2 for
-wrong arguments or a missing extra, 130 after Ctrl-C during work. What the commands need is imported when they run.
+wrong arguments or a missing extra, 130 after Ctrl-C while the demo works. The viewer ends with 0 after Ctrl-C or
+SIGTERM, and with the exit code of the command that runs under it. What the commands need is imported when they run.
 """
 
 from __future__ import annotations
@@ -154,7 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; exit must not fail to flush
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader is gone; exit must not fail to flush
         return FAILED
 
 

@@ -1,4 +1,4 @@
-"""SQLite with one span per statement: how to trace a database that nobody instruments for you."""
+"""SQLite with one span per statement: how to trace a database for which there is no instrumentation."""
 
 from __future__ import annotations
 

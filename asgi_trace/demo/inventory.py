@@ -1,6 +1,6 @@
 """`inventory`, at the end: a plain ASGI application, no framework at all.
 
-Nobody else knows its routes, so it names them itself with `set_route()`. Taking more than there is breaks a CHECK of
+No framework knows its routes, so it names them itself with `set_route()`. Taking more than there is breaks a CHECK of
 the database: the failure that the demo is about.
 """
 
@@ -26,7 +26,7 @@ _SUPPLIER_TAKES = 0.4
 
 
 def create(upstream_url: str) -> ASGIApp:
-    """The application. `upstream_url` is empty: nobody comes after it."""
+    """The application. `upstream_url` is empty: no service comes after it."""
     return TraceMiddleware(Inventory(), trust="127.0.0.0/8")
 
 

@@ -66,7 +66,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The span's name; one without a template also says whom it called, or on a server which path."""
+        """The span's name; one without a template also says which server it called, or on a server which path."""
         name = self.span.name
         if self.span.kind not in ("CLIENT", "SERVER") or " " in name:
             return name

@@ -146,7 +146,7 @@ def histograms_of(request: Any) -> Iterator[tuple[HistogramPoint, bool]]:
 
 
 class _Source(NamedTuple):
-    """Who reports: the service, its instance, and all attributes of the resource."""
+    """The sender: the service, its instance, and all attributes of the resource."""
 
     service: str
     instance: str

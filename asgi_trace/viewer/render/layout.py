@@ -65,7 +65,7 @@ def service_link(service: str, filters: Filters | None = None) -> str:
 
 
 def mark(failed: bool | None) -> Markup:
-    """The outcome as a sign, with its word for those who do not see it."""
+    """The outcome as a sign, with its word for screen readers."""
     style = outcome_style(failed)
     sign, word = MARKS[style]
     return element("span", sign, class_=f"mark {style}", role="img", aria_label=word, title=word)

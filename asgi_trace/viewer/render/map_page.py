@@ -1,4 +1,4 @@
-"""The map: services and the calls between them as one SVG drawing, and as a table for those who do not see it."""
+"""The map: services and the calls between them as one SVG drawing, and as a table for screen readers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def map_page(edges: Sequence[Edge], colours: Colours, *, remarks: Sequence[str] 
         "Map",
         element("h1", "Map"),
         element(
-            "p", "Who calls whom, in the traces that are kept. Dashed: it sent no spans of its own.", class_="muted"
+            "p",
+            "Calls between services, in the traces that are kept. Dashed: it sent no spans of its own.",
+            class_="muted",
         ),
         *content,
         active="/map",

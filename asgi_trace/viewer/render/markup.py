@@ -21,7 +21,7 @@ class Markup(str):
 
 
 def element(name: str, /, *children: str, **attributes: str) -> Markup:
-    """`<name attributes>children</name>`. Children that are no `Markup`, and all attribute values, are escaped.
+    """`<name attributes>children</name>`. Children that are not `Markup`, and all attribute values, are escaped.
 
     `class_` and `for_` stand for the names that Python keeps, `_` inside a name for `-`; an empty value is left out,
     except that of `value`.
@@ -40,7 +40,7 @@ def _clean(value: str) -> str:
 
 
 def joined(parts: Iterable[str]) -> Markup:
-    """The parts one after the other, escaped where they are no `Markup`."""
+    """The parts one after the other, escaped where they are not `Markup`."""
     return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
 
 

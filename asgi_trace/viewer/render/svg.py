@@ -30,7 +30,7 @@ text{font:13.3px ui-monospace,"SF Mono","Cascadia Code",Menlo,Consolas,"DejaVu S
 
 
 def picture(lines: Sequence[Line], title: str) -> str:
-    """An SVG document that shows `lines` as the terminal would, with `title` for those who cannot see it."""
+    """An SVG document that shows `lines` as the terminal would, with `title` for screen readers."""
     width = max((sum(columns(piece) for piece, _ in line) for line in lines), default=0) * _COLUMN + 2 * _MARGIN
     height = len(lines) * _LINE + 2 * _MARGIN
     shapes = [shape for number, line in enumerate(lines) for shape in _line(line, _MARGIN + number * _LINE)]

@@ -1,8 +1,8 @@
-"""Who may look: one gate in front of the page and the API.
+"""One gate in front of the page and the API: which requests are answered.
 
 The dangers are other web pages in the same browser (cross-site requests, and names that are made to point to this
-machine) and, where the page can be reached from other machines, everybody on the network. So only known hosts are
-answered, requests that another site makes are refused, and off loopback a token is needed.
+machine) and, off loopback, every other machine on the network. So only known hosts are answered, requests that another
+site makes are refused, and off loopback a token is needed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Gate:
         return None
 
     def _entrance(self, scope: Any, headers: Headers) -> Response | None:
-        """With a token: let in who has it, and keep it in a cookie that neither scripts nor other sites get."""
+        """Where a token is needed: take it from the address into a cookie that neither scripts nor other sites get."""
         if not self.token:
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
