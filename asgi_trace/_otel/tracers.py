@@ -34,6 +34,8 @@ _API = vars(trace)
 
 StartUnsampled: TypeAlias = Callable[[Any], "Span | None"]
 """The span of a request whose caller says that it is not sampled; None where that is not all that decides."""
+DropsBelow: TypeAlias = Callable[[Any], bool]
+"""Whether a child of this span, which is not sampled, is dropped whatever it is; False where that is not known."""
 StartFromFacts: TypeAlias = Callable[[str, SpanKind, Any, Any, "int | None"], "Span | None"]
 """Starts a span with name, kind, caller, facts and start in nanoseconds. None: it has to be started in the usual way.
 
@@ -60,6 +62,7 @@ class Tracers:
         "_none_set",
         "_seen",
         "_tracer",
+        "drops_below",
         "fixed",
         "recorded",
         "start_from_facts",
@@ -78,6 +81,8 @@ class Tracers:
         self.start_from_facts: StartFromFacts | None = getattr(self.fixed, "start_from_facts", None)
         """The method of the last tracer that keeps the facts of a request as they are; None where it has none."""
         self.start_unsampled: StartUnsampled | None = getattr(self.fixed, "start_unsampled", None)
+        """Likewise."""
+        self.drops_below: DropsBelow | None = getattr(self.fixed, "drops_below", None)
         """Likewise."""
         self.recorded = True
         """Was the last span recorded? The next one most likely fares the same: a guess that only costs time."""
@@ -102,6 +107,7 @@ class Tracers:
             self._tracer = _tracer_of(provider) if self._guard is None else _guarded(provider, self._guard)
             self.start_from_facts = getattr(self._tracer, "start_from_facts", None)
             self.start_unsampled = getattr(self._tracer, "start_unsampled", None)
+            self.drops_below = getattr(self._tracer, "drops_below", None)
             self._seen = provider
         return self._tracer
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, SamplingResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from asgi_trace.testing import CapturedSpans, capture_spans
 
 from ..support.asgi import attributes_of
 from ..support.http_clients import Kit
-from ..support.transports import Answer, Watching, parent, send, send_through, trace_headers
+from ..support.transports import Answer, Watching, parent, send, send_through, trace_headers, traceparent_of
 
 httpx = pytest.importorskip("httpx")
 from asgi_trace.httpx import TraceTransport  # noqa: E402
@@ -115,6 +116,38 @@ def test_a_failure_below_an_unsampled_parent_passes_through(attached: Any) -> No
             assert [traceparent.endswith(("-00", "-02")) for traceparent in sent] == [True, True]
             assert "traceparent" not in request.headers
     assert len(spans) == 0
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+@pytest.mark.parametrize(
+    ("sampler", "count"),
+    [
+        (None, 0),
+        (ParentBased(ALWAYS_ON), 0),
+        (ParentBased(ALWAYS_OFF), 0),
+        (ParentBased(ALWAYS_OFF, local_parent_not_sampled=ALWAYS_ON, remote_parent_not_sampled=ALWAYS_ON), 3),
+        (ALWAYS_ON, 3),
+        (Watching(Decision.RECORD_AND_SAMPLE), 3),
+    ],
+)
+def test_below_an_unsampled_parent_the_sampler_decides(
+    attached: Any, sampler: Sampler | None, count: int, is_remote: bool
+) -> None:
+    """Where the sampler drops all below it, the parent's own context is sent; another sampler is asked each time."""
+    above = NonRecordingSpan(SpanContext(0xA, 0xB, is_remote, TraceFlags(0)))
+    attached(set_span_in_context(above))
+    with capture_spans(sampler) as spans:
+        transport = TraceTransport(answer := Answer())
+        request = httpx.Request("GET", "http://svc.test/")
+        for _ in range(3):
+            transport.handle_request(request)
+    assert len(spans) == count
+    traceparents = [headers["traceparent"] for headers in answer.sent]
+    if count:
+        assert traceparents == list(map(traceparent_of, spans))
+        assert [attributes_of(span).get("http.request.resend_count") for span in spans] == [None, 1, 2]
+    else:
+        assert traceparents == [f"00-{0xA:032x}-{0xB:016x}-00"] * 3
 
 
 def test_an_unsampled_call_is_not_recorded_but_known(local: Kit, spans: CapturedSpans) -> None:
