@@ -88,16 +88,16 @@ def test_what_is_kept_of_a_server_is_no_other_servers(spans: CapturedSpans) -> N
         for path, headers in (("a", {}), ("b?sig=1", {"host": "other.test"}), ("c", {"HOST": "xn--bcher-kva.test"}))
     ]
 
-    def told(transports: Iterator[TraceTransport]) -> list[dict[str, Any]]:
+    def described(transports: Iterator[TraceTransport]) -> list[dict[str, Any]]:
         spans.clear()
         for transport, (method, url, headers) in zip(transports, calls, strict=False):
             transport.handle_request(httpx.Request(method, url, headers=headers))
         return [attributes_of(span) for span in spans]
 
-    fresh = told(TraceTransport(Answer()) for _ in calls)
+    fresh = described(TraceTransport(Answer()) for _ in calls)
     shared = TraceTransport(Answer())
-    assert told(repeat(shared)) == fresh
-    assert told(repeat(shared)) == fresh
+    assert described(repeat(shared)) == fresh
+    assert described(repeat(shared)) == fresh
     assert len({str(found) for found in fresh}) == len(calls)
 
 
@@ -149,7 +149,7 @@ def test_unknown_methods_are_other(
     ("template", "name"), [("/a/{b}", "GET /a/{b}"), ("", "GET"), (7, "GET"), (None, "GET"), ("/\udc80", "GET /?")]
 )
 def test_a_template_is_text(spans: CapturedSpans, template: Any, name: str) -> None:
-    """What is no text is no template; what no exporter could encode is replaced."""
+    """A template that is not a string is left out; text that cannot be encoded is replaced."""
     send(request={"extensions": {"url_template": template}})
     assert spans.client.name == name
 
@@ -171,7 +171,7 @@ def test_a_template_is_text(spans: CapturedSpans, template: Any, name: str) -> N
     ],
 )
 def test_the_peer_is_an_address_or_nothing(spans: CapturedSpans, peer: Any, expected: tuple[Any, Any]) -> None:
-    """The peer is that of the socket; never a host name, and nothing where nobody knows."""
+    """The peer is the other end of the socket: an address, never a host name; left out where it is not known."""
     send(inner=Answer(extensions={"network_stream": Peer(peer)}))
     found = attributes_of(spans.client)
     assert (found.get("network.peer.address"), found.get("network.peer.port")) == expected

@@ -78,7 +78,7 @@ def test_a_body_that_is_not_read_to_its_end_ends_the_span_at_the_close(
 
 
 def test_a_response_that_is_dropped_ends_its_span(local: Kit, spans: CapturedSpans) -> None:
-    """A response that nobody reads on or closes ends its span when it is collected, at the time of its last read."""
+    """A response that is dropped unread ends its span when it is collected, at the time of its last read."""
 
     async def scenario(kit: Kit) -> None:
         inner = kit.transport_of(lambda request: response_of(kit, lambda: iter([b"a", b"b", b"c"])))
@@ -210,7 +210,7 @@ def test_a_reader_that_stops_stops_the_body_at_once(local: Kit, spans: CapturedS
 
 
 def test_a_response_that_is_dropped_while_it_is_read_ends_with_the_last_read(local: Kit, spans: CapturedSpans) -> None:
-    """Who stops reading and forgets the response has a span that ends when the last bytes came."""
+    """A response that is dropped in the middle of its body has a span that ends when the last bytes came."""
 
     async def scenario(kit: Kit) -> None:
         async with traced(

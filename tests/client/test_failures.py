@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
 import socket
+from collections.abc import Iterator
 from contextvars import copy_context
 from typing import Any
 
@@ -27,6 +29,7 @@ from ..support.transports import (
     exceptions_of,
     failing,
     points,
+    response_of,
     send,
     send_through,
     traced,
@@ -97,7 +100,7 @@ def test_no_connection_is_an_error_without_a_response(kit: Kit, spans: CapturedS
     """A closed port, a server without TLS and a name that does not resolve: ConnectError, no status code, no peer."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        unused = f"http://127.0.0.1:{closed.getsockname()[1]}"
     resolve = socket.getaddrinfo
 
     def unresolved(host: Any, *rest: Any, **more: Any) -> Any:
@@ -107,7 +110,7 @@ def test_no_connection_is_an_error_without_a_response(kit: Kit, spans: CapturedS
 
     async def scenario(kit: Kit) -> None:
         async with traced(kit, kit.network(retries=1)) as client:
-            for url in (nobody, kit.base.replace("http:", "https:"), "http://nowhere.invalid"):
+            for url in (unused, kit.base.replace("http:", "https:"), "http://nowhere.invalid"):
                 with pytest.raises(kit.library.ConnectError):
                     await kit.call(client.get(url))
 
@@ -161,6 +164,56 @@ def test_every_failure_of_the_library_keeps_its_public_name(local: Kit, spans: C
         assert attributes_of(spans.client)["error.type"] == f"{kit.name}.{name}"
         assert spans.client.status.description == "it failed"
         assert exceptions_of(spans.client) == [f"{kit.name}.{name}"]
+
+    local.run(scenario)
+
+
+def _groups(kit: Kit) -> dict[str, tuple[Any, str, str | None]]:
+    """Groups of exceptions, with the error type and the description that they count as."""
+    one, other = kit.library.ConnectError("no route"), ValueError("no such sku")
+    group: Any = getattr(builtins, "ExceptionGroup", None)
+    if group is None:
+        group = pytest.importorskip("exceptiongroup").ExceptionGroup
+    connect = f"{kit.name}.ConnectError"
+    return {
+        "one": (group("g", [one]), connect, "no route"),
+        "nested": (group("g", [group("h", [group("i", [one])])]), connect, "no route"),
+        "two": (group("g", [one, other]), "ExceptionGroup", "g (2 sub-exceptions)"),
+        "one of two": (group("g", [group("h", [one, other])]), "ExceptionGroup", "h (2 sub-exceptions)"),
+    }
+
+
+@pytest.mark.parametrize("when", ["instead of a response", "in its body"])
+@pytest.mark.parametrize("case", ["one", "nested", "two", "one of two"])
+def test_a_group_of_one_counts_as_its_member(
+    local: Kit, spans: CapturedSpans, meter: tuple[MeterProvider, InMemoryMetricReader], case: str, when: str
+) -> None:
+    """Error type and description, also of the metric, are those of the only member; the event has the group's stack."""
+    provider, reader = meter
+
+    async def scenario(kit: Kit) -> None:
+        error, kind, message = _groups(kit)[case]
+
+        def chunks() -> Iterator[bytes]:
+            yield b"a"
+            raise error
+
+        def handler(request: Any) -> Any:
+            if when == "instead of a response":
+                raise error
+            return response_of(kit, chunks)
+
+        transport = kit.Transport(kit.transport_of(handler), meter_provider=provider)
+        with pytest.raises(type(error)) as caught:
+            await kit.read(await send_through(kit, transport, kit.library.Request("GET", kit.base)))
+        assert caught.value is error
+        span = spans.client
+        assert attributes_of(span)["error.type"].rpartition("exceptiongroup.")[2] == kind
+        assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, message)
+        (event,) = span.events
+        assert "Exception Group Traceback" in str((event.attributes or {})["exception.stacktrace"])
+        (point,) = points(reader, "http.client.request.duration")
+        assert point.attributes["error.type"].rpartition("exceptiongroup.")[2] == kind
 
     local.run(scenario)
 

@@ -31,7 +31,7 @@ from asgi_trace.httpx import TraceTransport  # noqa: E402
 
 
 class Broken(SpanProcessor):
-    """Fails where it is told to."""
+    """A span processor that fails in one of its methods."""
 
     def __init__(self, where: str) -> None:
         self.where = where

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from time import time_ns
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from ..support.transports import (
     Answer,
     parent,
     points,
+    response_of,
     send,
     send_through,
     traced,
@@ -203,6 +207,49 @@ def test_every_ending_is_measured_once(
             "server.address": "svc.test",
             "server.port": 80,
         }
+
+    local.run(scenario)
+
+
+@pytest.mark.parametrize(
+    "when", ["before the response", "while the body is read", "when it is dropped", "at a failure"]
+)
+def test_no_duration_is_negative(
+    local: Kit,
+    spans: CapturedSpans,
+    meter: tuple[MeterProvider, InMemoryMetricReader],
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    """A clock that is set back by an hour during a call gives a span and a metric of length zero, not less."""
+    provider, reader = meter
+    clock = [time_ns()]
+    for module in ("start", "call"):
+        monkeypatch.setattr(f"asgi_trace._client.{module}.time_ns", lambda: clock[0])
+
+    async def scenario(kit: Kit) -> None:
+        def handler(request: Any) -> Any:
+            if when in ("before the response", "at a failure"):
+                clock[0] -= 3600 * 10**9
+            if when == "at a failure":
+                raise ConnectionError("down")
+            return response_of(kit, lambda: iter([b"a", b"b"]))
+
+        transport = kit.Transport(kit.transport_of(handler), meter_provider=provider)
+        with suppress(ConnectionError):
+            response = await send_through(kit, transport, kit.library.Request("GET", kit.base))
+            if when == "while the body is read":
+                clock[0] -= 3600 * 10**9
+            if when != "when it is dropped":
+                await kit.read(response)
+            else:
+                clock[0] -= 3600 * 10**9
+            del response
+        gc.collect()
+        span = spans.client
+        assert (span.start_time, span.end_time) == (span.start_time, span.start_time)
+        (point,) = points(reader, "http.client.request.duration")
+        assert (point.count, point.sum, point.min) == (1, 0, 0)
 
     local.run(scenario)
 

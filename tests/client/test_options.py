@@ -89,24 +89,24 @@ def _fail(entered: bool) -> None:
 
 def test_a_transport_passes_its_life_on(spans: CapturedSpans) -> None:
     """Entering, leaving and closing reach the transport further in, with the exception that ends the block."""
-    told: list[Any] = []
+    happened: list[Any] = []
 
     class Inner(Answer):
         def __enter__(self) -> Any:
-            told.append("enter")
+            happened.append("enter")
             return self
 
         def __exit__(self, *reason: Any) -> None:
-            told.append(reason[0])
+            happened.append(reason[0])
 
         def close(self) -> None:
-            told.append("close")
+            happened.append("close")
 
     transport = TraceTransport(Inner())
     with pytest.raises(ConnectionError), transport as entered:
         _fail(entered is transport)
     transport.close()
-    assert told == ["enter", ConnectionError, "close"]
+    assert happened == ["enter", ConnectionError, "close"]
 
 
 def test_the_default_is_the_librarys_own_transport() -> None:

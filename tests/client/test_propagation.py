@@ -111,7 +111,7 @@ def test_an_unsampled_or_silent_call_obeys_the_same_limits(spans: CapturedSpans,
 
 
 def test_without_a_provider_the_same_limits_hold() -> None:
-    """Also where nobody records, trace headers that the caller wrote go only where they may."""
+    """Also where nothing is recorded, trace headers that the caller wrote go only where they may."""
     headers = {"headers": {"traceparent": "mine", "baggage": "a=1"}}
     assert send(request=headers, propagate_to="svc.test").headers["traceparent"] == "mine"
     assert not {"traceparent", "baggage"} & set(send(request=headers, propagate_to="a.test").headers)
@@ -160,7 +160,7 @@ def _with_baggage() -> otel_context.Context:
 
 
 def test_without_a_provider_the_current_context_is_sent(local: Kit) -> None:
-    """Where nobody records, the caller's own context goes out as it is, and where there is none, nothing is touched."""
+    """Without a provider the caller's own context goes out as it is; where there is none, nothing is touched."""
 
     async def scenario(kit: Kit) -> None:
         sent: list[dict[str, str]] = []

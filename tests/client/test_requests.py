@@ -172,7 +172,7 @@ def test_all_four_leave_the_same_spans(servers: dict[str, str], spans: CapturedS
                 with pytest.raises(kit.library.TransportError):
                     await kit.call(client.get(f"{kit.base}{path}", timeout=kit.library.Timeout(30, read=read)))
 
-    def told(version: str, library: str, is_async: bool) -> list[Any]:
+    def described(version: str, library: str, is_async: bool) -> list[Any]:
         spans.clear()
         Kit(library, is_async, servers[version], version).run(scenario)
         return [
@@ -187,7 +187,7 @@ def test_all_four_leave_the_same_spans(servers: dict[str, str], spans: CapturedS
         ]
 
     for version in servers:
-        first, *others = [told(version, library, is_async) for library, is_async in KITS]
+        first, *others = [described(version, library, is_async) for library, is_async in KITS]
         assert len(first) == 6
         assert others == [first, first, first]
 

@@ -49,7 +49,7 @@ def test_a_sampler_sees_the_request(attached: Any, flags: int | None, decision: 
 
 
 def test_new_traces_that_are_dropped_cost_no_attributes(attached: Any) -> None:
-    """After a new trace that was not recorded the next one's attributes are built only if somebody asks."""
+    """After a new trace that was not recorded the next one's attributes are built only if the sampler looks at them."""
     sampler = Watching(Decision.DROP, look=False)
 
     def redact(name: str, value: str) -> str:

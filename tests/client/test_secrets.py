@@ -24,12 +24,12 @@ def test_a_header_that_is_refused_is_not_quoted(kit: Kit, spans: CapturedSpans) 
         async with traced(kit, redact="x-token") as client:
             with pytest.raises(kit.library.LocalProtocolError, match="SECRET"):
                 await kit.call(client.get(f"{kit.base}/headers", headers=headers))
-        told = spans.client.to_json()
-        assert "SECRET" not in told
+        recorded = spans.client.to_json()
+        assert "SECRET" not in recorded
         assert spans.client.status.description is not None
         assert "REDACTED" in spans.client.status.description
         assert exceptions_of(spans.client) == [f"{kit.name}.LocalProtocolError"]
-        assert "Traceback" in told
+        assert "Traceback" in recorded
 
     kit.run(scenario)
 

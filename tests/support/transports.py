@@ -26,8 +26,7 @@ from asgi_trace.httpx import TraceTransport
 from .http_clients import Kit
 
 KITS = [("httpx", False), ("httpx", True), ("httpx2", False), ("httpx2", True)]
-
-
+"""Each library, sync and async: the arguments of a `Kit`."""
 IDS = ["httpx-sync", "httpx-async", "httpx2-sync", "httpx2-async"]
 
 
@@ -68,11 +67,12 @@ def send(
 
 
 def parent(flags: int) -> otel_context.Context:
+    """A context with a remote-like parent span: trace id 10, span id 11, and these flags."""
     return set_span_in_context(NonRecordingSpan(SpanContext(0xA, 0xB, False, TraceFlags(flags))))
 
 
 class Peer:
-    """A network stream that says what it is told about its other end."""
+    """A network stream whose other end has the given address; an exception is raised instead."""
 
     def __init__(self, address: Any) -> None:
         self.address = address
@@ -84,7 +84,7 @@ class Peer:
 
 
 class Watching(Sampler):
-    """Notes what it is asked, and decides as it is told."""
+    """A sampler with one decision, which notes what it is asked."""
 
     def __init__(self, decision: Decision, look: bool = True) -> None:
         self.decision, self.look = decision, look
@@ -101,10 +101,12 @@ class Watching(Sampler):
 
 
 def failing(request: Any) -> Any:
+    """A handler of `MockTransport` that cannot connect."""
     raise httpx.ConnectError("no route")
 
 
 async def send_through(kit: Kit, transport: Any, request: Any) -> Any:
+    """Send a request through a transport, without a client."""
     if kit.is_async:
         return await transport.handle_async_request(request)
     return transport.handle_request(request)
@@ -112,25 +114,29 @@ async def send_through(kit: Kit, transport: Any, request: Any) -> Any:
 
 @asynccontextmanager
 async def traced(kit: Kit, inner: Any = None, **options: Any) -> AsyncIterator[Any]:
+    """A client with a traced transport around `inner`, or around the library's own one."""
     async with kit.client(kit.Transport(inner or kit.network(), **options)) as client:
         yield client
 
 
 def traceparent_of(span: ReadableSpan) -> str:
+    """The `traceparent` that the request of a span must have carried."""
     context = span.context
     return f"00-{format_trace_id(context.trace_id)}-{format_span_id(context.span_id)}-{context.trace_flags:02x}"
 
 
 def received(body: bytes, name: str) -> list[str]:
-    """The lines of one header that the server got."""
+    """The values of one header, line by line, that the server of `http_clients` got."""
     return [value for header, value in json.loads(body)["headers"] if header.lower() == name]
 
 
 def exceptions_of(span: ReadableSpan) -> list[Any]:
+    """The class names of the exceptions recorded on a span."""
     return [dict(event.attributes or {})["exception.type"] for event in span.events]
 
 
 def points(reader: InMemoryMetricReader, name: str) -> list[Any]:
+    """The data points of one metric."""
     data = reader.get_metrics_data()
     return [
         point
@@ -143,6 +149,7 @@ def points(reader: InMemoryMetricReader, name: str) -> list[Any]:
 
 
 def carrying(**entries: str) -> otel_context.Context:
+    """A context with these entries of baggage and nothing else."""
     from opentelemetry.baggage import set_baggage
 
     context = otel_context.Context()
@@ -153,6 +160,7 @@ def carrying(**entries: str) -> otel_context.Context:
 
 @asynccontextmanager
 async def within(context: otel_context.Context) -> AsyncIterator[None]:
+    """Make a context the current one for a block."""
     token = otel_context.attach(context)
     try:
         yield
@@ -164,12 +172,15 @@ TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 
 
 def trace_headers(request: Any) -> dict[str, str]:
+    """Those of the trace headers that a request has."""
     return {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
 
 
 def always(response: Any) -> Callable[[Any], Any]:
+    """A handler that answers every request with the same response."""
     return lambda request: response
 
 
 def response_of(kit: Kit, chunks: Callable[[], Iterator[bytes]]) -> Any:
+    """A response whose body is yet to be read."""
     return kit.library.Response(200, stream=kit.body_of(chunks))
