@@ -1,4 +1,4 @@
-"""Telling the caller its trace id, in `Server-Timing`, `traceresponse` or a header of the developer's own.
+"""The response header that tells the caller its trace id: `Server-Timing`, `traceresponse` or one of your own.
 
 Formats: W3C Trace Context Level 3 draft (`server-timing: trace;desc=...`), its predecessor `traceresponse`, and the
 bare trace id in hex for any other name.
@@ -18,13 +18,12 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 
 
 def response_header_of(option: str | None) -> Callable[[SpanContext, Message], Message] | None:
-    """Turn the option `response_header` into what adds it to a message. Raises ValueError for what is no name."""
+    """Turn the option `response_header` into what adds it to a message. Raises ValueError for what is not a name."""
     if option is None:
         return None
     if not isinstance(option, str) or not _TOKEN.fullmatch(option):
-        raise ValueError(
-            f"response_header: {option!r} is no header name; write 'server-timing', 'traceresponse' or one of your own"
-        )
+        advice = "write 'server-timing', 'traceresponse' or one of your own"
+        raise ValueError(f"response_header: {option!r} is not a header name; {advice}")
     name = option.lower()
     encoded = name.encode()
     value_of = {"server-timing": _server_timing, "traceresponse": format_traceparent}.get(name, _trace_id)
