@@ -193,6 +193,15 @@ def test_one_thing_more_is_the_difference_to_the_plain_row() -> None:
     assert tables.extras_table(results())[1:] == [["tracestate-1", "+15,000", "-"]]
 
 
+def test_a_peer_end_to_end_is_shown_with_our_share() -> None:
+    """CPU and instructions of a peer's server have the share that asgi-trace with `configure()` takes behind them."""
+    served = [("bare", 34.0, 200_000.0), (CONFIGURED, 20.0, 90_000.0), ("starlette", 100.0, 900_000.0)]
+    found = Results(end_to_end=[EndToEnd(name, 1.0, 5_000.0, cpu, 1.0, cpu, 1.0, count) for name, cpu, count in served])
+    _, _, ours, peer = tables.end_to_end_table(found)
+    assert (ours[3], ours[5]) == ("+20.0 ±1.00", "+90,000")
+    assert (peer[3], peer[5]) == ("+100 ±1.00 (0.200)", "+900,000 (0.100)")
+
+
 def test_tables_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """A run is shown on the console, each row on one line, with what was left out and why."""
     found = results()
