@@ -20,7 +20,7 @@ class Destinations:
 
     `*` and `?` are wildcards, letters match in either case, and `*.good.test` means the hosts below `good.test`, not
     itself. A pattern with a port (`api.test:8443`) counts for that port only.
-    Raises ValueError for a pattern that is no host.
+    Raises ValueError for a pattern that cannot be a host.
     """
 
     def __init__(self, propagate_to: str | Iterable[str] | Callable[[Any], bool] | None) -> None:

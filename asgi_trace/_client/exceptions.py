@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from copy import copy
 
 from .._options.redact import Redaction
+from .._otel.exceptions import chain
+from .._semconv.http import is_group
 from .._types import Headers
 
 
 def without_secrets(exc: BaseException, raw_headers: Headers, redaction: Redaction) -> BaseException:
-    """`exc` itself, or if it is a `LocalProtocolError` that quotes a secret of `raw_headers`, a copy that does not."""
-    if type(exc).__name__ != "LocalProtocolError":
+    """`exc` itself, or where a `LocalProtocolError` in it quotes a secret of `raw_headers`, a copy that does not.
+
+    That may be the exception itself, a cause behind it, or a member of a group.
+    """
+    if not any(type(link).__name__ == "LocalProtocolError" for link in chain(exc)):
         return exc
     secrets = sorted(_quotations(raw_headers, redaction), key=lambda pair: len(pair[0]), reverse=True)
     return _without(exc, secrets, 8)
@@ -40,10 +45,15 @@ def _without(exc: BaseException, secrets: list[tuple[str, str]], depth: int) -> 
     instead_of = {
         name: _without(link, secrets, depth - 1) if depth else None for name, link in links if link is not None
     }
-    if text == str(exc) and all(instead_of[name] is link for name, link in links if link is not None):
+    members = [_without(member, secrets, depth - 1) for member in exc.exceptions] if depth and is_group(exc) else []  # type: ignore[attr-defined]
+    same_members = all(member is own for member, own in zip(members, getattr(exc, "exceptions", ()), strict=False))
+    if text == str(exc) and same_members and all(instead_of[name] is link for name, link in links if link is not None):
         return exc
-    like = copy(exc)
-    like.args = (text,)
+    if members:
+        like: BaseException = exc.derive(members)  # type: ignore[attr-defined]
+    else:
+        like = copy(exc)
+        like.args = (text,)
     like.__traceback__ = exc.__traceback__
     like.__cause__, like.__context__ = instead_of.get("__cause__"), instead_of.get("__context__")
     like.__suppress_context__ = exc.__suppress_context__

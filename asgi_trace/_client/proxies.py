@@ -1,7 +1,7 @@
-"""The proxies that an HTTP client takes from the environment when nobody hands it a transport.
+"""The proxies that an HTTP client takes from the environment when it builds its own transport.
 
 httpx and httpx2 look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY only as long as they build their own transport.
-This answers the same question for those who hand them one, as keys and values of their `mounts`.
+This gives the same answer for a client that is given a transport, as keys and values of its `mounts`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BRACKETED = re.compile(r"\[(?P<address>[0-9A-Fa-f:.]+)\](:\d{1,5})?", re.ASCII)
 def environment_proxies(wildcards: bool = True) -> dict[str, str | None]:
     """URL patterns and the proxy for each; None means that the pattern's hosts are called without one.
 
-    `wildcards`: does the library know `*.name` in NO_PROXY? To httpx that is no name at all.
+    `wildcards`: does the library know `*.name` in NO_PROXY? httpx ignores such an entry.
     """
     settings = getproxies()
     exceptions = [host.strip() for host in settings.get("no", "").split(",")]
@@ -52,7 +52,7 @@ def _pattern(host: str, wildcards: bool) -> str | None:
 
 
 def _bits(address: str) -> int:
-    """32, 128, or 0 for what is no address."""
+    """32 for IPv4, 128 for IPv6, 0 for anything else."""
     try:
         return ip_address(address).max_prefixlen
     except ValueError:

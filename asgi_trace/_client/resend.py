@@ -13,7 +13,7 @@ HISTORY = "asgi_trace.sends"
 
 
 class History:
-    """How often one request was sent, and who is sending it now.
+    """How often one request was sent, and which transports are sending it now.
 
     `url` is that of the first send: a later one to another URL is a redirect. `senders` are the configurations of those
     transports that are sending it and may have another one of ours behind them.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from asgi_trace.testing import CapturedSpans
@@ -9,6 +13,9 @@ from asgi_trace.testing import CapturedSpans
 from ..support.http_clients import Kit
 from ..support.transports import (
     exceptions_of,
+    response_of,
+    send,
+    send_through,
     traced,
 )
 
@@ -53,3 +60,63 @@ def test_a_quoted_secret_is_masked_in_every_cause() -> None:
     assert without_secrets(error, raw_headers[1:], Redaction()) is error
     assert without_secrets(cause, raw_headers, Redaction()) is cause
     assert "7" not in str(without_secrets(error, raw_headers, Redaction("x-id")))
+
+
+def test_a_quoted_secret_is_masked_inside_of_a_group(spans: CapturedSpans) -> None:
+    """A group whose member, or a cause behind it, quotes a credential is recorded without it, and raised as it is."""
+    group: Any = getattr(builtins, "ExceptionGroup", None)
+    if group is None:
+        group = pytest.importorskip("exceptiongroup").ExceptionGroup
+    quoting = httpx.LocalProtocolError("illegal header value 'Bearer SECRET'")
+    behind = RuntimeError("cannot send")
+    behind.__cause__ = quoting
+    for error in (group("g", [quoting]), group("g", [group("h", [ValueError("x"), quoting])]), behind):
+        spans.clear()
+
+        def handler(request: Any, error: BaseException = error) -> Any:
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            send(inner=httpx.MockTransport(handler), request={"headers": {"authorization": "Bearer SECRET"}})
+        assert caught.value is error
+        recorded = spans.client.to_json()
+        assert "SECRET" not in recorded
+        assert "REDACTED" in recorded
+    assert "SECRET" in str(quoting)
+
+
+@pytest.mark.parametrize("when", ["inner transport", "body", "cause", "own text"])
+def test_a_signed_url_in_an_exceptions_text_is_masked(local: Kit, spans: CapturedSpans, when: str) -> None:
+    """What `raise_for_status()` says of a signed URL is recorded without its signature; the caller gets all of it."""
+
+    async def scenario(kit: Kit) -> None:
+        request = kit.library.Request("GET", f"https://me:pw@{kit.base[7:]}/a?x=1&sig=SECRET")
+
+        def refuse(request: Any) -> None:
+            kit.library.Response(403, request=request).raise_for_status()
+
+        def chunks() -> Iterator[bytes]:
+            yield b"a"
+            refuse(request)
+
+        def handler(request: Any) -> Any:
+            if when == "body":
+                return response_of(kit, chunks)
+            if when == "own text":
+                raise LookupError(f"no answer from {request.url}, or from https://b.test/?X-Amz-Signature=SECRET")
+            try:
+                refuse(request)
+            except Exception as exc:
+                if when == "cause":
+                    raise ConnectionError("refused") from exc
+                raise
+
+        with pytest.raises(Exception, match=r"SECRET|refused"):
+            await kit.read(await send_through(kit, kit.Transport(kit.transport_of(handler)), request))
+        recorded = spans.client.to_json()
+        assert "SECRET" not in recorded
+        assert "me:pw" not in recorded
+        assert "REDACTED" in recorded
+        assert len(spans.client.events) == 1
+
+    local.run(scenario)
