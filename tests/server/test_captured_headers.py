@@ -1,4 +1,4 @@
-"""Captured headers: which are recorded on the span, under which names, and what is masked."""
+"""Headers as attributes: which are recorded, under what names, and which are masked."""
 
 from __future__ import annotations
 

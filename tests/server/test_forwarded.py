@@ -1,9 +1,8 @@
-"""What trusted proxies say of the original request, on its span, and what is not read of anything else."""
+"""What trusted proxies say of a request: client, scheme and host, and nobody else's word."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,27 +12,13 @@ from asgi_trace._server.forwarded import Forwarded, read_forwarded
 from asgi_trace._server.networks import TrustedProxies
 from asgi_trace.testing import CapturedSpans
 
-from ..support.asgi import OK, attributes_of, drive, http_scope, responding, websocket_scope
+from ..support.asgi import attributes_of, drive, http_scope, responding, websocket_scope
+from ..support.server_spans import seen
 
 Headers = list[tuple[bytes, bytes]]
 
 
-def seen(spans: CapturedSpans, scope: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-    """The attributes of the span of a plain 200."""
-    spans.clear()
-    drive(TraceMiddleware(OK, **options), scope)
-    return attributes_of(spans.server)
-
-
-def shown(spans: CapturedSpans, keys: Iterable[str], scope: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Some of the attributes: those of them that are there."""
-    attributes = seen(spans, scope, **options)
-    return {key: attributes[key] for key in keys if key in attributes}
-
-
 PROXY = ("10.0.0.9", 4000)
-
-
 FORWARDING: list[tuple[str, Headers, dict[str, Any]]] = [
     ("nothing", [], {"client.address": "10.0.0.9"}),
     ("one address", [(b"x-forwarded-for", b"192.0.2.7")], {"client.address": "192.0.2.7"}),
@@ -133,11 +118,7 @@ FORWARDING: list[tuple[str, Headers, dict[str, Any]]] = [
         for node in (b"999.1.1.1", b"1.2.3.4.5", b"[:::::]", b"12345::1", b"[192.0.2.7]", b"192.0.2.7:x", b"1::2:" * 50)
     ),
 ]
-
-
 BEHIND: dict[str, Any] = {"url.scheme": "http", "server.address": "shop.test", "server.port": 80}
-
-
 SHOWN = ("client.address", "url.scheme", "server.address", "server.port")
 
 
