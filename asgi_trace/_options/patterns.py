@@ -15,7 +15,7 @@ __all__ = ["compile_patterns", "environment_patterns"]
 def compile_patterns(
     option: str, patterns: str | Iterable[str], advice: str, example: str, flags: int = 0
 ) -> list[re.Pattern[str]]:
-    """The patterns of an option. Raises ValueError for one that does not compile, TypeError for one that is no string.
+    """The patterns of an option. Raises ValueError for one that does not compile, TypeError for anything but strings.
 
     The errors say what to write: `advice` what the option takes, `example` how a pattern looks.
     """

@@ -1,7 +1,8 @@
 """W3C Baggage: header text <-> the entries that the OpenTelemetry API keeps in a context.
 
 The API stores plain values. What it has no place for (properties, repeated keys, how a member was written) is
-remembered beside them, so that baggage nobody touched leaves as it came (https://www.w3.org/TR/baggage/).
+remembered beside them, so that baggage which the application did not change is sent as it was received
+(https://www.w3.org/TR/baggage/).
 Knows nothing of contexts and carriers.
 """
 
@@ -124,10 +125,10 @@ def parse_baggage(lines: Sequence[bytes]) -> ReceivedBaggage:
 
 
 def format_baggage(entries: Mapping[str, object]) -> str:
-    """Write the entries as one header value; what the caller sent and nobody changed, as it was sent.
+    """Write the entries as one header value; what was received and not changed, as it was received.
 
-    A new value for a received key loses the properties that came with the old one: the API has no word for them. A key
-    that is no token is percent-encoded, which makes it one, and receivers see the encoded name. Members beyond the
+    A new value for a received key loses the properties that came with the old one: the API cannot hold them. A key
+    that is not a token is percent-encoded, which makes it one, and receivers see the encoded name. Members beyond the
     limits are dropped whole.
     """
     if type(entries) is UnreadBaggage:

@@ -1,7 +1,7 @@
 """Reads the caller's context from a request's headers and writes ours into the next one's.
 
 With W3C propagators configured (the default) it does both itself: straight from bytes, and by Level 2. Any other
-propagator is called as it is. It never looks at the ambient context, and does not know who may be trusted.
+propagator is called as it is. It never looks at the ambient context, and does not know which callers are trusted.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ def _kinds(propagator: TextMapPropagator) -> set[type]:
 class Propagation:
     """Extracts and injects with one propagator; None means the global one, looked up when used.
 
-    Raises TypeError for anything that is no `TextMapPropagator`.
+    Raises TypeError for anything but a `TextMapPropagator`.
     """
 
     __slots__ = ("_given", "_guard", "_plan")
 
     def __init__(self, propagator: TextMapPropagator | None) -> None:
         if not (propagator is None or isinstance(propagator, TextMapPropagator)):
-            raise TypeError(f"propagator: {propagator!r} is no propagator; write an instance, like B3MultiFormat()")
+            raise TypeError(f"propagator: {propagator!r} is not a propagator; write an instance, like B3MultiFormat()")
         self._given = propagator
         self._guard = Guard()
         self._plan = _Plan(get_global_textmap() if propagator is None else propagator)

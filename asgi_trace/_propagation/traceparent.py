@@ -1,7 +1,7 @@
 """W3C Trace Context Level 2: `traceparent` (and with it `tracestate`) between header bytes and `SpanContext`.
 
-Every rule carries its section number of https://www.w3.org/TR/trace-context-2/. Knows nothing of carriers, of a header
-that is repeated against the rules, or of who may be trusted.
+Every rule carries its section number of https://www.w3.org/TR/trace-context-2/. Carriers, a header that
+is repeated against the rules, and trust are the business of other modules.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ LONG_MEMBER = 128  # 3.3.1.5: what is longer goes first
 
 # 3.3.1.3.1 (Level 2): a digit may lead, and "@" may stand anywhere but there.
 _KEY = r"[a-z0-9][a-z0-9_\-*/@]{0,255}"
-# 3.3.1.3.2: printable ASCII but "," and "="; the last character is no space.
+# 3.3.1.3.2: printable ASCII but "," and "="; the last character is not a space.
 _VALUE = r"[ -+\--<>-~]{0,255}[!-+\--<>-~]"
 _match_key = re.compile(_KEY).fullmatch
 _match_value = re.compile(_VALUE).fullmatch

@@ -92,7 +92,7 @@ def matched(scope: Scope) -> Matched | None:
 def application_root(scope: Scope, before: str) -> str:
     """The root path in front of the outermost router: what the server gave, or `FastAPI(root_path=...)`.
 
-    Any other value was written by somebody on the way and may be different for each request: it does not count.
+    Any other value was written by a middleware on the way, and may be different for each request: it does not count.
     """
     base = scope.get("app_root_path")
     below_mount = base is not None and before.startswith(base + "/")  # so is the middleware that asks

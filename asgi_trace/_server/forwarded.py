@@ -1,8 +1,8 @@
 """What trusted proxies say of the original request: client address, scheme and host.
 
 Reads `Forwarded` (RFC 7239), else the `X-Forwarded-*` family, from the right: each proxy appends what it saw, so an
-entry counts only when the one who wrote it is trusted. A forged entry further to the left is never reached, and is not
-even looked at; nor is what no chain of proxies needs, so that nobody can make these headers expensive.
+entry counts only when the proxy that wrote it is trusted. A forged entry further to the left is never reached, and is
+not read at all. Lengths and numbers of entries are bounded, so that no caller can make these headers expensive.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NODE = re.compile(
 
 
 class Forwarded(NamedTuple):
-    """One hop: who asked the trusted proxy, and how. None where the proxy does not say."""
+    """One hop: the client of a trusted proxy, and how it asked. None where the proxy does not say."""
 
     client: str | None = None
     scheme: str | None = None
@@ -66,7 +66,7 @@ def forwarded_attributes(forwarded: Forwarded, scheme: str, host: bytes | None) 
 
 
 def read_forwarded(scope: Scope, headers: Headers, proxies: TrustedProxies) -> Forwarded:
-    """The right-most hop that is no trusted proxy; nothing when the peer is not trusted."""
+    """The right-most hop that is not a trusted proxy; nothing when the peer is not trusted."""
     if not proxies.include_peer(scope):
         return NOTHING_FORWARDED
     lines = _lines(headers)
@@ -79,7 +79,7 @@ def read_forwarded(scope: Scope, headers: Headers, proxies: TrustedProxies) -> F
 def vouched_address(scope: Scope, headers: Headers, proxies: TrustedProxies) -> str | None:
     """The furthest address that trusted proxies vouch for: the caller's, as far as that can be known.
 
-    It is the peer's own where the peer is no proxy, or names no caller. None when a proxy's word cannot be read
+    It is the peer's own where the peer is not a proxy, or names no caller. None when a proxy's word cannot be read
     (`unknown`, an obfuscated name, garbage), when `Forwarded` and `X-Forwarded-For` disagree, and for a chain longer
     than is walked.
     """
@@ -98,7 +98,7 @@ def vouched_address(scope: Scope, headers: Headers, proxies: TrustedProxies) -> 
 
 
 def _end_of_trust(chain: Iterator[str | None], proxies: Networks) -> str | None:
-    """The first address of a chain that is no trusted proxy, or the last one; None when it cannot be read."""
+    """The first address of a chain that is not a trusted proxy, or the last one; None when it cannot be read."""
     address = None
     for number, named in enumerate(chain, start=1):
         address = named and ip_address(named).compressed

@@ -13,12 +13,12 @@ from .._types import Scope
 __all__ = ["Networks", "TrustedProxies", "has_no_port", "peer_address"]
 
 _NETWORKS = "networks like '10.0.0.0/8' or '::1'"
-_LONGEST_ADDRESS = 64  # an IPv6 address with a zone id; longer text is no address and must not fill the cache
+_LONGEST_ADDRESS = 64  # an IPv6 address with a zone id; longer text is not an address, and must not fill the cache
 
 
 class Networks:
-    """Answers `address in networks`. Text that is no address is in none of them; `::ffff:10.0.0.1` is `10.0.0.1`, in
-    networks too.
+    """Answers `address in networks`. Text that is not an address is in none of them. `::ffff:10.0.0.1` is `10.0.0.1`,
+    in networks too.
 
     Raises ValueError for text that is neither a network nor an address.
     """
@@ -47,7 +47,7 @@ def _network(text: str, option: str) -> IPv4Network | IPv6Network:
     try:
         network = ip_network(text)
     except ValueError as exc:
-        raise ValueError(f"{option}: {text!r} is no network ({exc}); write {_NETWORKS}") from None
+        raise ValueError(f"{option}: {text!r} is not a network ({exc}); write {_NETWORKS}") from None
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
 

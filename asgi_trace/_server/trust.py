@@ -32,16 +32,16 @@ def caller_policy(
 ) -> Callable[[Scope], bool] | None:
     """Turn the option `trust` into a question about a scope; None when every caller is trusted.
 
-    A callable is asked with the scope, which has the address that `proxies` vouch for as "asgi_trace.client" meanwhile.
-    Where it raises, the answer is no. Raises ValueError or TypeError for anything that is no such option.
+    A callable is asked with the scope, which has the address that networks would judge as "asgi_trace.client" then;
+    None where it is not known. Where the callable raises, the answer is no. `guard` reports an address that the server
+    took from a header. Raises ValueError or TypeError for anything that is not such an option.
     """
     if trust is True:
         return None
     if trust is False:
         return lambda scope: False
     if callable(trust):
-        decide = guarded_decision(plain_function("trust", trust))
-        return decide if proxies is None else _with_client(decide, proxies)
+        return _with_client(guarded_decision(plain_function("trust", trust)), proxies)
     networks = Networks(trust, option="trust")
 
     def trusted(scope: Scope) -> bool:
@@ -51,9 +51,9 @@ def caller_policy(
     return trusted
 
 
-def _with_client(decide: Callable[[Scope], bool], proxies: TrustedProxies) -> Callable[[Scope], bool]:
+def _with_client(decide: Callable[[Scope], bool], proxies: TrustedProxies | None) -> Callable[[Scope], bool]:
     def decided(scope: Scope) -> bool:
-        scope[_CLIENT] = vouched_address(scope, scope.get("headers", ()), proxies)
+        scope[_CLIENT] = _known_address(scope, proxies, None)
         try:
             return decide(scope)
         finally:
@@ -62,19 +62,17 @@ def _with_client(decide: Callable[[Scope], bool], proxies: TrustedProxies) -> Ca
     return decided
 
 
-def _known_address(scope: Scope, proxies: TrustedProxies | None, guard: Guard) -> str | None:
-    """The caller's address; None when it is not known."""
+def _known_address(scope: Scope, proxies: TrustedProxies | None, guard: Guard | None) -> str | None:
+    """The caller's address. None when it is not known; where the server took it from a header, `guard` says so."""
     headers: Headers = scope.get("headers", ())
-    address = peer_address(scope)
-    if address is not None and has_no_port(scope):
-        guard.warn("trust", _REMEDY)
-        return None
     if proxies is not None and proxies.include_peer(scope):
         return vouched_address(scope, headers, proxies)
-    if address is not None and _is_from_header(address, headers):
+    address = peer_address(scope)
+    if address is None or not (has_no_port(scope) or _is_from_header(address, headers)):
+        return address
+    if guard is not None:
         guard.warn("trust", _REMEDY)
-        return None
-    return address
+    return None
 
 
 def _is_from_header(address: str, headers: Headers) -> bool:

@@ -166,10 +166,20 @@ def test_an_address_inside_of_another_one_is_another_one(
         ("127.0.0.0/8", PEER, {"forwarded": "for=_hidden"}, None),
         ("unix", UNIX, {"x_forwarded_for": "203.0.113.9"}, "203.0.113.9"),
         ("127.0.0.0/8", ("192.0.2.4", 1), {"x_forwarded_for": "203.0.113.9"}, "192.0.2.4"),
+        ((), ("192.0.2.4", 1), {"x_forwarded_for": "203.0.113.9"}, "192.0.2.4"),
+        ((), UNIX, {"x_forwarded_for": "203.0.113.9"}, None),
+        ((), ("10.0.0.1", 0), {}, None),
+        ("127.0.0.0/8", ("127.0.0.1", 0), {"x_forwarded_for": "203.0.113.9"}, None),
+        ("127.0.0.0/8", ("10.0.0.1", 4711), {"x_forwarded_for": "10.0.0.1"}, None),
     ],
 )
 def test_a_callable_sees_the_vouched_address(
-    spans: CapturedSpans, proxies: str, client: Any, fields: dict[str, str], address: str | None
+    spans: CapturedSpans,
+    proxies: Any,
+    client: Any,
+    fields: dict[str, str],
+    address: str | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It stands in the scope while the callable runs, and not when the application sees it."""
     seen: list[Any] = []
@@ -183,6 +193,7 @@ def test_a_callable_sees_the_vouched_address(
 
     assert seen == [address]
     assert "asgi_trace.client" not in scope
+    assert not caplog.records
 
 
 def test_a_callable_that_raises_leaves_nothing_in_the_scope(spans: CapturedSpans) -> None:
