@@ -344,3 +344,4 @@ def test_an_exception_without_words_is_still_raised(spans: CapturedSpans) -> Non
         send(inner=httpx.MockTransport(handler))
     assert attributes_of(spans.client)["error.type"].endswith(".Unspeakable")
     assert spans.client.status.status_code is StatusCode.ERROR
+    assert [name.endswith(".Unspeakable") for name in exceptions_of(spans.client)] == [True]
