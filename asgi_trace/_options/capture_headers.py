@@ -14,6 +14,8 @@ from .patterns import compile_patterns, environment_patterns
 from .redact import REDACTED, Redaction
 from .text import MOST_TEXT, recordable
 
+_MOST_CHARACTERS = 16 * MOST_TEXT
+
 
 class HeaderCapture:
     """The headers that the developer asked for, as span attributes: a list with one item per header line.
@@ -41,12 +43,20 @@ class HeaderCapture:
         return bool(self._wanted)
 
     def attributes(self, headers: Headers) -> Attributes:
-        """One attribute for each wanted name that is there, each value cut at 4,096 characters."""
+        """One attribute for each wanted name that is there, each value cut at 4,096 characters.
+
+        Lines that follow after 65,536 characters of names and values are left out: a pattern like `.*` lets the caller
+        choose both.
+        """
         found: dict[str, list[str]] = {}
+        room = _MOST_CHARACTERS
         for raw_name, raw_value in headers:
             name = raw_name.decode("latin-1").lower()
             if any(pattern.fullmatch(name) for pattern in self._wanted):
                 value = raw_value[:MOST_TEXT].decode("latin-1")
+                room -= len(name) + len(value)
+                if room < 0:
+                    break
                 found.setdefault(self._prefix + name, []).append(self._shown(name, value))
         return dict(found)
 

@@ -232,7 +232,6 @@ PERMITTED = {
     "_SubParsersAction": "the only name that argparse has for the type of its subcommands",
     "_preferred_aggregation": "how the SDK's metric readers ask an exporter what it prefers",
     "_preferred_temporality": "how the SDK's metric readers ask an exporter what it prefers",
-    "_export_lock": "the SDK's metric reader keeps it locked in a forked child",
     "_is_coroutine": "how Python 3.10 and 3.11 mark a plain function that returns an awaitable",
 }
 

@@ -1,3 +1,5 @@
+"""The current OpenTelemetry context: the API's own, reached without its detours."""
+
 from __future__ import annotations
 
 import os

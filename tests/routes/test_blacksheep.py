@@ -1,3 +1,5 @@
+"""BlackSheep: routes of its router and its mounts, and the exceptions that it answers itself."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Connexion: the paths of a specification's operations, and the exceptions that it answers itself."""
+
 from __future__ import annotations
 
 import asyncio

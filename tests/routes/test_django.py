@@ -1,3 +1,5 @@
+"""Django and django-ninja: the route of the resolver match, and the exceptions that Django answers itself."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Falcon: URI templates of resources, and the exceptions that it answers itself."""
+
 from __future__ import annotations
 
 import asyncio

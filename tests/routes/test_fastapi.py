@@ -1,3 +1,5 @@
+"""FastAPI: routes of routers, mounts and root paths, read from the scope without an adapter."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Flask behind a WSGI adapter: rules of requests, and the exceptions that it answers itself."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

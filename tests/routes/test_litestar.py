@@ -1,3 +1,5 @@
+"""Litestar: templates from the scope, mounts in both directions, and the exceptions that it answers itself."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Quart: rules of requests and websockets, and the exceptions that it answers itself."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

@@ -1,3 +1,5 @@
+"""Sanic: routes and blueprints from its signals, and the exceptions that it answers itself."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Socket.IO beside and around an application: its requests have spans, and no route of their own."""
+
 from __future__ import annotations
 
 import json

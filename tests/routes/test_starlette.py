@@ -1,3 +1,5 @@
+"""Starlette: routes of routers, mounts and hosts, read from the scope without an adapter."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Strawberry's GraphQL in FastAPI and alone: the endpoint's route, and its errors."""
+
 from __future__ import annotations
 
 import asyncio

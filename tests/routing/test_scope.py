@@ -1,3 +1,5 @@
+"""The template of a route, read from scopes as frameworks leave them, and never from a concrete path."""
+
 from __future__ import annotations
 
 import gc

@@ -88,6 +88,24 @@ def test_captured_headers_are_cut(spans: CapturedSpans) -> None:
     assert referer.startswith("/?sig=REDACTED&sig=REDACTED")
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [(b"x-a", b"v" * 5000)] * 1000,
+        [(b"x-%d" % number, b"v" * 5000) for number in range(1000)],
+        [(b"x-" + b"n" * 100_000, b"v")],
+        [(b"x-" + b"n" * 1000 + b"%d" % number, b"v") for number in range(1000)],
+    ],
+    ids=["lines of one name", "many names", "a long name", "many long names"],
+)
+def test_captured_headers_have_a_size_together(spans: CapturedSpans, lines: list[tuple[bytes, bytes]]) -> None:
+    """With a pattern the caller chooses names and number of lines: 65,536 characters of them are recorded."""
+    drive(TraceMiddleware(OK, capture_request_headers="x-.*"), wire(headers=[(b"x-first", b"1"), *lines]))
+    captured = {key: value for key, value in attributes_of(spans.server).items() if ".header." in key}
+    assert captured.pop("http.request.header.x-first") == ("1",)
+    assert sum(len(key) + sum(map(len, value)) for key, value in captured.items()) <= 65_536 + 30 * len(captured)
+
+
 def test_a_secret_is_masked_before_the_cut_and_after_it(spans: CapturedSpans) -> None:
     """A value that the cut runs through is masked like any other."""
     query = b"a=" + b"x" * (MOST - 20) + b"&token=" + b"s3cret" * 1000
