@@ -41,7 +41,14 @@ TARGETS = st.one_of(
 QUERIES = st.one_of(
     TEXT.map(lambda text: text.encode("utf-8", "replace")),
     st.sampled_from(
-        [b"", b"page=2", b"sig=secret", b"a=1&Signature=x&b=%20", b"token=5&" + b"q=1&" * 40, b"\xff=1", None]
+        [
+            *(b"", b"page=2", b"sig=secret", b"a=1&Signature=x&b=%20", b"token=5&" + b"q=1&" * 40, b"\xff=1", None),
+            *(
+                b"sig=1&" * 600,
+                b"q" * 3900,
+                b"q" * 5000,
+            ),  # masked, or alone, or with a path too long to be recorded whole
+        ]
     ),
 )
 HOSTS = st.sampled_from(
@@ -53,7 +60,7 @@ CLIENTS = st.one_of(
         [("203.0.113.7", 51123), ("::1", 80), ("", 0), ["10.0.0.1", 5], ("a",), None, (None, 1), ("a", True)]
     ),
 )
-AGENTS = st.one_of(st.none(), TEXT.map(lambda text: text.encode("latin-1", "replace")))
+AGENTS = st.one_of(st.none(), st.just(b"u" * 5000), TEXT.map(lambda text: text.encode("latin-1", "replace")))
 PARENTS = st.sampled_from(
     [
         None,
