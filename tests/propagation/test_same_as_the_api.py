@@ -84,10 +84,14 @@ BAGGAGE_DEPARTURES: dict[str, Callable[[Values], bool]] = {
     "a list too long loses members, not all": lambda values: len(values[0]) > 8192,
 }
 
-TAKES_BLANKS = bool(baggage.get_all(W3C.extract(lines(("baggage", "a=1 ")), Context(), LineGetter())))
-if not TAKES_BLANKS:  # API 1.43
+OLD = not baggage.get_all(W3C.extract(lines(("baggage", "a=1 ")), Context(), LineGetter()))
+"""Is this an API that refuses optional blanks? That of 1.43 does."""
+if OLD:
     BAGGAGE_DEPARTURES["blanks may stand around key and value"] = lambda values: bool(
         re.search(r"^[ \t]|[ \t]=|=[ \t]|[ \t]$", values[0])
+    )
+    TRACESTATE_DEPARTURES["3.3.1.1: blanks may stand at both ends"] = lambda values: any(
+        value != value.strip(" \t") for value in values
     )
 
 
@@ -109,10 +113,10 @@ def departs(table: dict[str, Callable[[Values], bool]], values: Values) -> bool:
         (TRACEPARENT_DEPARTURES, "traceparent",
          [[PARENT, PARENT], [f"cc-{T}-{S}-01-x,cc-{T}-{S}-01"], [PARENT + "\n"], [f"cc-{T}-{S}-01-{'x' * 500}"]]),
         (TRACESTATE_DEPARTURES, "tracestate",
-         [["1a=1"], ["a=1,a=2"], [",".join(f"k{n:02d}={'v' * 256}" for n in range(32))]]),
+         [["1a=1"], ["a=1,a=2"], [",".join(f"k{n:02d}={'v' * 256}" for n in range(32))], *[[" a=1"]] * OLD]),
         (BAGGAGE_DEPARTURES, "baggage",
          [["a=1", "b=2"], ["a=1;p"], ["a=x+y"], ["a%20=1"], ["a=%20"], [f"a={'v' * 5000}"],
-          [",".join(f"k{n}={'v' * 50}" for n in range(170))], *[["a=1 "]] * (not TAKES_BLANKS)]),
+          [",".join(f"k{n}={'v' * 50}" for n in range(170))], *[["a=1 "]] * OLD]),
     ],
 )  # fmt: skip
 def test_every_listed_departure_is_one(
