@@ -1,3 +1,5 @@
+"""What every test finds: a clean environment, signals that arrive, no request left over, captured spans."""
+
 from __future__ import annotations
 
 import os
