@@ -47,14 +47,15 @@ class TraceMiddleware:
         app: the ASGI application.
         tracer_provider, meter_provider, propagator: None is OpenTelemetry's global one, looked up when used.
         exclude: requests that leave no trace at all, spans made below them included: regular expressions searched in
-            the path, or a callable of the scope. `OTEL_PYTHON_EXCLUDED_URLS` counts too.
+            the path, with and without its root path, or a callable of the scope. `OTEL_PYTHON_EXCLUDED_URLS` and those
+            of the frameworks, like `OTEL_PYTHON_FASTAPI_EXCLUDED_URLS`, count too.
         trust: may a caller's trace be continued? True, False, networks like "10.0.0.0/8", or a callable of the scope.
             Networks judge the furthest address that `trusted_proxies` vouch for, else the socket's peer.
             An untrusted one is linked to: new trace, own sampling decision, no baggage.
         trusted_proxies: networks whose `Forwarded` or `X-Forwarded-*` headers count for client, server and scheme;
             "unix" is a peer without an address.
-        capture_request_headers, capture_response_headers: names of headers to record as attributes; the
-            `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_*` variables count too.
+        capture_request_headers, capture_response_headers: names of headers to record as attributes, or patterns of
+            whole names like "x-.*". The `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_*` variables count too.
         redact: query keys and header names to mask besides the standard ones, or a callable `(name, value) -> str`
             that is the whole rule.
         response_header: "server-timing", "traceresponse" or a name of your own that tells callers the trace id.

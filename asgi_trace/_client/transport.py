@@ -58,7 +58,7 @@ class TracedTransport(Generic[TransportT, RequestT, ResponseT]):
           or a callable of the URL; None is everywhere. The span is made in any case.
         - `redact`: names of query keys and headers whose values are masked beside the standard ones, or a callable
           `(name, value) -> str` that is the whole rule.
-        - `capture_request_headers`, `capture_response_headers`: names of headers to record.
+        - `capture_request_headers`, `capture_response_headers`: names of headers to record, or patterns of them.
         - `on_request(span, request)`, `on_response(span, request, response)`: plain functions, for recorded spans only.
         - `exclude`: regular expressions searched in the URL, or a callable of the request. Those make no span and no
           metric; the caller's own context is still sent.

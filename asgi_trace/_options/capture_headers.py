@@ -7,14 +7,15 @@ Values that carry credentials are masked, whichever pattern asks for them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .._types import Attributes, Headers
 from .patterns import compile_patterns, environment_patterns
-from .redact import REDACTED, Redaction
-from .text import MOST_TEXT, recordable
+from .redact import Redaction, masked
+from .text import MOST_TEXT
 
-_MOST_CHARACTERS = 16 * MOST_TEXT
+_MOST_BYTES = 16 * MOST_TEXT
+_MOST_NAMES, _LONGEST_NAME = 512, 64  # that are remembered: a caller may invent any number of any length
 
 
 class HeaderCapture:
@@ -36,6 +37,8 @@ class HeaderCapture:
         self._masked = environment_patterns(
             "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", flags=re.IGNORECASE
         )
+        self._kept: dict[bytes, tuple[str, Callable[[str], str]] | tuple[()]] = {}
+        """What is known of names as they were sent: patterns are slow, and most requests have the same few names."""
         self._prefix = prefix
         self._redaction = redaction
 
@@ -45,22 +48,35 @@ class HeaderCapture:
     def attributes(self, headers: Headers) -> Attributes:
         """One attribute for each wanted name that is there, each value cut at 4,096 characters.
 
-        Lines that follow after 65,536 characters of names and values are left out: a pattern like `.*` lets the caller
+        Lines that follow after 65,536 bytes of names and values are left out: a pattern like `.*` lets the caller
         choose both.
         """
         found: dict[str, list[str]] = {}
-        room = _MOST_CHARACTERS
+        room = _MOST_BYTES
         for raw_name, raw_value in headers:
-            name = raw_name.decode("latin-1").lower()
-            if any(pattern.fullmatch(name) for pattern in self._wanted):
-                value = raw_value[:MOST_TEXT].decode("latin-1")
-                room -= len(name) + len(value)
+            try:
+                kept = self._kept.get(raw_name)
+            except TypeError:  # a bytearray, which no dict takes as a key
+                raw_name = bytes(raw_name)
+                kept = None
+            if kept is None:
+                kept = self._look(raw_name)
+            if kept:
+                key, show = kept
+                value = show(raw_value[:MOST_TEXT].decode("latin-1"))[:MOST_TEXT]  # masking may have made it longer
+                room -= len(raw_name) + len(value)
                 if room < 0:
                     break
-                found.setdefault(self._prefix + name, []).append(self._shown(name, value))
+                found.setdefault(key, []).append(value)
         return dict(found)
 
-    def _shown(self, name: str, value: str) -> str:
-        if any(pattern.search(name) for pattern in self._masked):
-            return REDACTED
-        return recordable(self._redaction.header(name, value))  # cut again: masking may have made it longer
+    def _look(self, raw_name: bytes) -> tuple[str, Callable[[str], str]] | tuple[()]:
+        """The attribute of a header and what shows its values; nothing for one that is not wanted. Remembered."""
+        name = raw_name.decode("latin-1").lower()
+        kept: tuple[str, Callable[[str], str]] | tuple[()] = ()
+        if any(pattern.fullmatch(name) for pattern in self._wanted):
+            is_masked = any(pattern.search(name) for pattern in self._masked)
+            kept = self._prefix + name, masked if is_masked else self._redaction.of_header(name)
+        if len(self._kept) < _MOST_NAMES and len(raw_name) <= _LONGEST_NAME:
+            self._kept[raw_name] = kept
+        return kept

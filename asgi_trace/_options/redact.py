@@ -16,7 +16,7 @@ from .._guard import Guard
 from .checks import plain_function, texts
 from .text import recordable
 
-__all__ = ["REDACTED", "STANDARD_QUERY_KEYS", "Redaction"]
+__all__ = ["REDACTED", "STANDARD_QUERY_KEYS", "Redaction", "masked"]
 
 REDACTED = "REDACTED"
 """What the conventions write in the place of a value."""
@@ -122,15 +122,21 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """Any text, such as an exception's message, with every URL in it masked as `url()` does."""
-        return _URL_IN_TEXT.sub(self._match, text)
+        if "=" in text or "@" in text:  # else there is neither a value with a name nor a password
+            return _URL_IN_TEXT.sub(self._match, text)
+        return text
 
     def header(self, name: str, value: str) -> str:
         """What to record as the value of the header `name`, in any case. A URL in it is masked as `url()` does."""
-        name = name.lower()
-        value = self.url(value) if name in _URL_HEADERS else self.text(value)
-        if self._rule is not None:
-            return self._rule(name, value)
-        return REDACTED if name in self._headers or _SECRET_HEADER.search(name) else value
+        return self.of_header(name.lower())(value)
+
+    def of_header(self, name: str) -> Callable[[str], str]:
+        """The function from a value of a header to what is recorded of it; `name` is in lower case."""
+        show = self.url if name in _URL_HEADERS else self.text
+        rule = self._rule
+        if rule is not None:
+            return lambda value: rule(name, show(value))
+        return masked if name in self._headers or _SECRET_HEADER.search(name) else show
 
     def _match(self, match: re.Match[str]) -> str:
         return self.url(match[0])
@@ -144,6 +150,11 @@ class Redaction:
             return f"{key}={self._rule(name, value)}"
         secret = name.lower() in self._keys or ("+" in key and unquote_plus(key).lower() in self._keys)
         return f"{key}={REDACTED}" if secret else pair
+
+
+def masked(_: str) -> str:
+    """What is recorded of a secret value."""
+    return REDACTED
 
 
 def _without_credentials(url: str) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from asgi_trace import TraceMiddleware
+from asgi_trace._options.capture_headers import HeaderCapture
+from asgi_trace._options.redact import Redaction
 from asgi_trace._types import Message
 from asgi_trace.testing import CapturedSpans
 
@@ -136,3 +138,24 @@ def test_a_response_without_headers_has_none_to_capture(spans: CapturedSpans) ->
 
     served = drive(TraceMiddleware(app, capture_response_headers="x-id"))
     assert served.headers == [(b"x-id", b"1")]
+
+
+def test_what_is_known_of_names_is_bounded() -> None:
+    """A thousand invented names, and long ones, leave five hundred or so behind, and what is recorded is the same."""
+    capture = HeaderCapture("h.", "capture_request_headers", "x-.*[02468]", "NO_VARIABLE", Redaction())
+    for _ in range(2):
+        for number in range(1000):
+            name = f"X-{number}"
+            expected = {f"h.x-{number}": ["1"]} if number % 2 == 0 else {}
+            assert capture.attributes([(name.encode(), b"1")]) == expected
+        assert capture.attributes([(b"x-" + b"a" * 5000 + b"0", b"1")]) == {"h.x-" + "a" * 5000 + "0": ["1"]}
+    assert len(capture._kept) <= 512
+    assert max(map(len, capture._kept)) <= 64
+
+
+def test_names_that_are_bytearrays_are_recorded(spans: CapturedSpans) -> None:
+    """Some applications build their headers of those."""
+    lines: Any = [(bytearray(b"X-Id"), bytearray(b"7"))]
+    app = responding(start(200, lines), body())
+    drive(TraceMiddleware(app, capture_response_headers="x-id"))
+    assert attributes_of(spans.server)["http.response.header.x-id"] == ("7",)
