@@ -96,6 +96,9 @@ def _carried(record: logging.LogRecord) -> SpanContext | None:
     return found if found.is_valid else None
 
 
+OF_EVERY_RECORD = frozenset(logging.makeLogRecord({}).__dict__) | {"asctime", "color_message", "message", "taskName"}
+"""What every record has, what `Formatter.format` adds, and the coloured copy of the message that uvicorn adds."""
+
 _HANDLING: frozenset[CodeType] = frozenset({logging.Handler.handle.__code__, logging.Logger.callHandlers.__code__})
 _MOST_FRAMES = 16  # loguru's intercept handler takes 6, structlog behind a handler 8
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, TracerProvider
 
-from ._log_correlation import NO_ID, ServiceName, ids, ids_beside, span_context_for, span_context_now
+from ._log_correlation import NO_ID, OF_EVERY_RECORD, ServiceName, ids, ids_beside, span_context_for, span_context_now
 
 __all__ = ["JSONFormatter", "TraceContextFilter", "trace_context", "uvicorn_log_config"]
 
@@ -65,13 +65,6 @@ def trace_context(exc: BaseException | None = None) -> dict[str, str]:
     return ids(span_context_now(exc))
 
 
-# What every record has, what `Formatter.format` adds, and the coloured copy of the message that uvicorn adds.
-_OF_EVERY_RECORD = frozenset(logging.makeLogRecord({}).__dict__) | {
-    "asctime",
-    "color_message",
-    "message",
-    "taskName",
-}
 _NO_IDS = ids(INVALID_SPAN_CONTEXT)
 
 
@@ -123,7 +116,7 @@ class JSONFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         for name, value in fields.items():
-            if name in _OF_EVERY_RECORD or (name == "service_name" and value == fields.get("service.name")):
+            if name in OF_EVERY_RECORD or (name == "service_name" and value == fields.get("service.name")):
                 continue
             while name in line or name in last:
                 name = f"extra.{name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
@@ -32,10 +32,11 @@ class Construction:
     pipelines: list[Pipeline] = field(default_factory=list)
     meter_provider: Any = None
 
-    def collector(self, signal: Signal, exporter: str) -> Collector:
-        """Where the OTLP exporter of this name sends one signal to."""
+    def collector(self, signal: Signal, exporter: str, limit: float | None = None) -> Collector:
+        """Where the OTLP exporter of this name sends one signal to. An export takes at most `limit` seconds."""
         protocol = sdk_settings.OTLP_PROTOCOLS[exporter]
-        return collector(signal, self.settings.collector, self.environment, protocol)
+        found = collector(signal, self.settings.collector, self.environment, protocol)
+        return found if limit is None else replace(found, timeout=min(limit, found.timeout))
 
     @property
     def meters(self) -> Any:

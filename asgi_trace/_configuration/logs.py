@@ -9,7 +9,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from opentelemetry.sdk import _logs as sdk
@@ -22,7 +22,7 @@ from .._logs.export import LogExport
 from .._logs.hook import watch
 from . import sdk_settings
 from .construction import Construction
-from .environment import Environment, whole_number
+from .environment import Environment
 from .log_processors import BatchingLogRecordProcessor, ImmediateLogRecordProcessor
 
 
@@ -72,20 +72,14 @@ def _processor(
     if chosen == "console":
         return ImmediateLogRecordProcessor(ConsoleLogRecordExporter(out=sys.stdout))
     if isinstance(chosen, str):
-        found = made.collector(LOGS, chosen)
-        limit = sdk_settings.log_export_timeout(made.environment) or found.timeout
-        chosen = OTLPLogRecordExporter(replace(found, timeout=min(limit, found.timeout)))
+        limit = sdk_settings.export_timeout(made.environment, "OTEL_BLRP_EXPORT_TIMEOUT")
+        chosen = OTLPLogRecordExporter(made.collector(LOGS, chosen, limit))
     return BatchingLogRecordProcessor(chosen, sdk_settings.log_batching(made.environment), made.budget)
 
 
 def _limits(environment: Environment) -> sdk.LogRecordLimits:
     """`OTEL_LOGRECORD_ATTRIBUTE_*_LIMIT`, else `OTEL_ATTRIBUTE_*_LIMIT`. Unset is 128, and no limit of length."""
-
-    def limit(names: tuple[str, str], default: int) -> int:
-        return environment.read(
-            names, lambda text: whole_number(text, 0), default, lambda value: "no limit" if value < 0 else value
-        )
-
+    limit = partial(sdk_settings.count_limit, environment)
     count = limit(("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"), 128)
     length = limit(("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"), -1)
     return sdk.LogRecordLimits(count, length, count, length)  # -1 is the SDK's word for none

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from dataclasses import replace
 from typing import Any
 
 from opentelemetry import trace as trace_api
@@ -75,9 +74,8 @@ def _span_processor(chosen: str | SpanExporter, made: Construction) -> SpanProce
         processor = ImmediateSpanProcessor(ConsoleSpanExporter(out=sys.stdout))
     else:
         if isinstance(chosen, str):
-            found = made.collector(TRACES, chosen)
-            limit = sdk_settings.export_timeout(made.environment) or found.timeout
-            chosen = OTLPSpanExporter(replace(found, timeout=min(limit, found.timeout)), encode=span_encoder())
+            limit = sdk_settings.export_timeout(made.environment, "OTEL_BSP_EXPORT_TIMEOUT")
+            chosen = OTLPSpanExporter(made.collector(TRACES, chosen, limit), encode=span_encoder())
         processor = BatchingSpanProcessor(chosen, made.settings.batching, made.budget)
     made.add(processor)
     return processor

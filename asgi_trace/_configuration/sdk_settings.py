@@ -132,14 +132,7 @@ def id_generator(environment: Environment) -> IdGenerator:
 def span_limits(environment: Environment) -> SpanLimits:
     """The `OTEL_*_LIMIT` variables. Unset is 128 of each and no limit of length."""
 
-    def limit(name: str, default: int) -> int:
-        return environment.read(
-            name,
-            lambda text: whole_number(text, 0),
-            default,
-            lambda value: "no limit" if value == SpanLimits.UNSET else value,
-        )
-
+    limit = partial(count_limit, environment)
     attributes = limit("OTEL_ATTRIBUTE_COUNT_LIMIT", 128)
     length = limit("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", SpanLimits.UNSET)
     return SpanLimits(
@@ -151,6 +144,16 @@ def span_limits(environment: Environment) -> SpanLimits:
         max_link_attributes=limit("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", attributes),
         max_attribute_length=length,
         max_span_attribute_length=limit("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", length),
+    )
+
+
+def count_limit(environment: Environment, names: str | tuple[str, ...], default: int) -> int:
+    """The limit of the first of these variables that is set. `SpanLimits.UNSET`, -1, is none, as in the SDK."""
+    return environment.read(
+        names,
+        lambda text: whole_number(text, 0),
+        default,
+        lambda value: "no limit" if value == SpanLimits.UNSET else value,
     )
 
 
@@ -206,15 +209,9 @@ def _batching(queue: int, batch: int | None, delay_millis: float, bound_by: str)
     )
 
 
-def log_export_timeout(environment: Environment) -> float | None:
-    """`OTEL_BLRP_EXPORT_TIMEOUT` in seconds."""
-    milliseconds = environment.read("OTEL_BLRP_EXPORT_TIMEOUT", positive, None, lambda _: "the timeout of the exporter")
-    return None if milliseconds is None else milliseconds / 1000
-
-
-def export_timeout(environment: Environment) -> float | None:
-    """`OTEL_BSP_EXPORT_TIMEOUT` in seconds."""
-    milliseconds = environment.read("OTEL_BSP_EXPORT_TIMEOUT", positive, None, lambda _: "the timeout of the exporter")
+def export_timeout(environment: Environment, variable: str) -> float | None:
+    """`OTEL_BSP_EXPORT_TIMEOUT`, or its like for logs, in seconds."""
+    milliseconds = environment.read(variable, positive, None, lambda _: "the timeout of the exporter")
     return None if milliseconds is None else milliseconds / 1000
 
 

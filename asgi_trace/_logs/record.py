@@ -11,14 +11,12 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
+from .._log_correlation import OF_EVERY_RECORD
 from .._options.redact import Redaction
 from .._options.text import encodable
 from .._otel.api import SPAN_KEY
 from .._otel.exceptions import exception_attributes
 from .._semconv.names import CODE_FILE_PATH, CODE_FUNCTION_NAME, CODE_LINE_NUMBER
-
-_NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"asctime", "color_message", "message", "taskName"}
-"""What every record has, what `Formatter.format` adds, and the coloured copy of the message that uvicorn adds."""
 
 _OURS = frozenset({"trace_id", "span_id", "trace_flags", "service.name", "service_name"})
 """What `TraceContextFilter` adds: the record has fields of its own for it, or its resource has."""
@@ -79,7 +77,7 @@ def _attributes(record: logging.LogRecord) -> dict[str, Any]:
     if record.exc_info and record.exc_info[1] is not None:
         found.update(exception_attributes(record.exc_info[1], _REDACTION))
     for name, value in record.__dict__.items():
-        if name not in _NOT_EXTRA and name not in _OURS and value is not None:
+        if name not in OF_EVERY_RECORD and name not in _OURS and value is not None:
             found[encodable(name)] = _value(value, _DEPTH)
     return found
 

@@ -10,7 +10,7 @@ Slots, since CPython reads a slot in a third of the instructions of a field that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from threading import RLock
 from time import time_ns
 from typing import Any
@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import _tracer_metrics
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, Status, StatusCode
 
 from .._propagation.traceparent import RemoteParent, remote_span_context
-from .attributes import SpanAttributes, need_no_cleaning
+from .attributes import LazyField, SpanAttributes, need_no_cleaning
 from .tracer_settings import FLAGS, MOST_FACTS, RANDOM, SAMPLED, TracerSettings
 
 UNSET = Status(StatusCode.UNSET)
@@ -46,14 +46,8 @@ class _FromSettings:
         instance._settings = instance._settings.replaced(**{self._name: value})
 
 
-class _ListField:
-    """A list of events or links, made at the first read."""
-
-    def __init__(self, make: Callable[[Any], object]) -> None:
-        self._make = make
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+class _ListField(LazyField):
+    """A list of events or links, made at the first read; the span is told that there is one."""
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:

@@ -79,12 +79,10 @@ def read_forwarded(scope: Scope, headers: Headers, proxies: TrustedProxies) -> F
 def vouched_address(scope: Scope, headers: Headers, proxies: TrustedProxies) -> str | None:
     """The furthest address that trusted proxies vouch for: the caller's, as far as that can be known.
 
-    It is the peer's own where the peer is not a proxy, or names no caller. None when a proxy's word cannot be read
-    (`unknown`, an obfuscated name, garbage), when `Forwarded` and `X-Forwarded-For` disagree, and for a chain longer
-    than is walked.
+    For a request whose peer is one of the proxies. It is the peer's own where the peer names no caller. None when a
+    proxy's word cannot be read (`unknown`, an obfuscated name, garbage), when `Forwarded` and `X-Forwarded-For`
+    disagree, and for a chain longer than is walked.
     """
-    if not proxies.include_peer(scope):
-        return peer_address(scope)
     lines = _lines(headers)
     chains: list[Iterator[str | None]] = []
     if b"forwarded" in lines:

@@ -121,7 +121,7 @@ def test_batch_sizes_are_repaired() -> None:
     )
     batching = sdk_settings.batching(None, None, None, environment)
     assert (batching.queue_size, batching.batch_size, batching.largest_batch, batching.delay) == (100, 100, 100, 5.0)
-    assert sdk_settings.export_timeout(environment) is None
+    assert sdk_settings.export_timeout(environment, "OTEL_BSP_EXPORT_TIMEOUT") is None
     assert sorted(environment.problems) == ["OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY"]
     small = Environment({"OTEL_BSP_MAX_QUEUE_SIZE": "10"})
     assert sdk_settings.batching(None, None, None, small).largest_batch == 10

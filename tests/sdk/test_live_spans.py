@@ -36,8 +36,8 @@ from asgi_trace._sdk.span import _Span
 from asgi_trace._sdk.span_check import same_as_sdk
 from asgi_trace._sdk.tracer import adopt
 
-from ..support.sdk import CALLER, MAPPINGS, Stage, TakingLive, facts, heard, outcome
-from .test_span_calls import CALLS, CONTEXTS, LIMITS, LINKS, TIMES
+from ..support.sdk import CALLER, Stage, TakingLive, facts, heard, outcome
+from .test_span_calls import CALLS, CONTEXTS, LIMITS, LINKS, STARTS, TIMES
 
 pytestmark = pytest.mark.skipif(not same_as_sdk(adopt), reason="this SDK has other spans than ours")
 
@@ -64,16 +64,7 @@ def play(stage: Stage, start: dict[str, Any], program: Sequence[Any], asking: bo
 
 @settings(max_examples=150, deadline=None)
 @given(
-    start=st.fixed_dictionaries(
-        {
-            "name": st.text(max_size=3),
-            "parent": CONTEXTS,
-            "kind": st.sampled_from(SpanKind),
-            "attributes": st.one_of(st.none(), MAPPINGS),
-            "links": LINKS,
-            "start_time": TIMES,
-        }
-    ),
+    start=STARTS,
     program=st.lists(CALLS, max_size=6),
     limits=LIMITS,
     asking=st.booleans(),

@@ -72,6 +72,16 @@ CALLS = st.one_of(
     call("start", TIMES),
     call("end", TIMES),
 )
+STARTS = st.fixed_dictionaries(
+    {
+        "name": st.text(max_size=3),
+        "parent": CONTEXTS,
+        "kind": st.sampled_from(SpanKind),
+        "attributes": st.one_of(st.none(), MAPPINGS),
+        "links": LINKS,
+        "start_time": TIMES,
+    }
+)
 LIMITS = st.one_of(
     st.none(),
     st.builds(
@@ -106,16 +116,7 @@ def play(stage: Stage, start: dict[str, Any], program: Sequence[Any]) -> list[An
 
 @settings(max_examples=100, deadline=None)
 @given(
-    start=st.fixed_dictionaries(
-        {
-            "name": st.text(max_size=3),
-            "parent": CONTEXTS,
-            "kind": st.sampled_from(SpanKind),
-            "attributes": st.one_of(st.none(), MAPPINGS),
-            "links": LINKS,
-            "start_time": TIMES,
-        }
-    ),
+    start=STARTS,
     program=st.lists(CALLS, max_size=8),
     limits=LIMITS,
 )
