@@ -67,6 +67,7 @@ class Call:
         "config",
         "context",
         "history",
+        "keeps_facts",
         "metrics",
         "number",
         "request",
@@ -78,6 +79,8 @@ class Call:
     """What is current during the send; set when something records it."""
     started_at: int
     """Nanoseconds since the epoch, as the span's."""
+    keeps_facts: bool
+    """Does the span keep the facts of the request, and take a few attributes without a check?"""
 
     def __init__(self, config: ClientConfig, request: Any) -> None:
         self.config = config
@@ -86,6 +89,7 @@ class Call:
         self.span: Span | None = None
         self.metrics: CallMetrics | None = None
         self.number = -1
+        self.keeps_facts = False
         self._own_headers: Any = None
         self._token: Any = None
 
@@ -168,7 +172,10 @@ class Call:
         status = response.status_code
         config, span, extensions = self.config, self.span, response.extensions
         if not (span is None or self.metrics is not None or config.inspects_response or status >= 400 or extensions):
-            span.set_attribute(STATUS_CODE, status)  # what follows comes to the same, and costs more
+            if self.keeps_facts:
+                span.add({STATUS_CODE: status})  # type: ignore[attr-defined]
+            else:
+                span.set_attribute(STATUS_CODE, status)  # what follows comes to the same, and costs more
             return
         attributes: Attributes = {STATUS_CODE: status}
         if extensions:
@@ -193,7 +200,9 @@ class Call:
                     attributes[PEER_PORT] = peer[1]
         if config.response_headers is not None:
             attributes.update(config.response_headers.attributes(response.headers.raw))
-        if len(attributes) > 2:
+        if self.keeps_facts and config.response_headers is None:
+            span.add(attributes)  # type: ignore[attr-defined]
+        elif len(attributes) > 2:
             span.set_attributes(attributes)
         else:  # the SDK takes a few of them cheaper one by one
             for key, value in attributes.items():

@@ -1,7 +1,7 @@
 """The options of one transport, checked and computed once: what `start` and `call` look up for each send.
 
 httpx and httpx2 are known here only by the classes that a `Library` names. After construction only these change: what
-`tracers`, `metrics`, `propagation` and `conventions` remember of earlier sends to save time, and which failures `guard`
+`tracers`, `metrics` and `propagation` remember of earlier sends to save time, and which failures `guard`
 has reported.
 """
 
@@ -19,7 +19,7 @@ from .._otel.exceptions import ExceptionRecorder
 from .._otel.metrics import Metrics
 from .._otel.tracers import Tracers
 from .._propagation.propagator import Propagation
-from .._semconv.client import ClientAttributes
+from .._semconv.client import ClientDescription
 from .._semconv.http import known_methods
 from .._semconv.names import REQUEST_HEADER, RESPONSE_HEADER
 from .destinations import Destinations
@@ -90,7 +90,7 @@ class ClientConfig:
         """Is there more to do with a response than the conventions ask for?"""
         self.is_excluded = request_exclusion(exclude, self.guard)
         self.methods = known_methods()
-        self.conventions = ClientAttributes(self.methods, self.redaction)
+        self.description = ClientDescription(self.methods, self.redaction, library.url)
         self.is_on_network = transport is None or isinstance(transport, library.network)
         """Is the transport further in the library's own for the network, which contrib may have patched?"""
         self.is_innermost = transport is None or package_of(type(transport)) == package_of(library.network)

@@ -21,6 +21,7 @@ class Library(NamedTuple):
     network: type[Any]
     """Its own transport for the network."""
     request: type[Any]
+    url: type[Any]
     stream: type[Any]
     """A body."""
     memory_stream: type[Any]

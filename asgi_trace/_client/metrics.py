@@ -16,7 +16,7 @@ _LABELS = (METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE)
 
 
 class CallMetrics:
-    """One send that a meter records: `attributes` are those of its span at the start.
+    """One send that a meter records: its labels are among `attributes`.
 
     `labels` grow until it ends; those it starts with are the active request's. `sent` and `received` are bytes of the
     bodies, counted only for the instruments that want them.

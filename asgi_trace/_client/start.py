@@ -17,9 +17,9 @@ from .._options.text import recordable
 from .._otel.api import SPAN_KEY, SUPPRESS_HTTP, SUPPRESSIONS, is_suppressed
 from .._otel.context import get_current
 from .._otel.lazy_attributes import LazyAttributes
-from .._semconv.client import client_destination
+from .._semconv.client import ClientFacts, client_destination
 from .._semconv.http import span_name
-from .._semconv.names import RESEND_COUNT, URL_TEMPLATE
+from .._semconv.names import URL_TEMPLATE
 from .._types import Attributes, AttributeValue, Headers
 from .call import Call, claim, dropped, end_dropped
 from .coexistence import CONTRIB, is_traced_by_contrib
@@ -97,26 +97,45 @@ def _trace(
     config, request = call.config, call.request
     raw_headers = request.headers.raw
     call.started_at = time_ns()
-    attributes: Mapping[str, AttributeValue]
-    if is_measured or config.tracers.recorded:
-        attributes = _attributes(call, request, raw_headers)
-    else:  # the last one was not recorded, so most likely this one will not be: they are built if a sampler looks
-        attributes = LazyAttributes(_attributes, call, request, raw_headers)
-    span = None if tracer is None else _start_span(call, tracer, ambient, attributes)
-    hook_was_called = _observe(call, ambient, span, CallMetrics(config.metrics, attributes) if is_measured else None)
+    facts = config.description.facts(request, raw_headers, call.earlier_sends(request))
+    template = _template(request) if "url_template" in request.extensions else None
+    span = None if tracer is None else _start_span(call, tracer, ambient, facts, template, raw_headers)
+    metrics = None
+    if is_measured:
+        labels = config.description.server(facts)
+        metrics = CallMetrics(config.metrics, labels if template is None else {**labels, URL_TEMPLATE: template})
+    hook_was_called = _observe(call, ambient, span, metrics)
     return span, None if hook_was_called else raw_headers
 
 
-def _start_span(call: Call, tracer: Tracer, ambient: Context, attributes: Mapping[str, AttributeValue]) -> Span:
+def _start_span(
+    call: Call, tracer: Tracer, ambient: Context, facts: ClientFacts, template: str | None, raw_headers: Headers
+) -> Span:
     """Start the span below the one of `ambient`. It is the call's, if it records; its ids are sent in any case."""
-    config, request = call.config, call.request
-    name = request.method if request.method in config.methods else "HTTP"
-    if "url_template" in request.extensions:
-        name = span_name(name, _template(request))
-    span = tracer.start_span(name, ambient, _CLIENT, attributes, (), call.started_at, False, False)
-    config.tracers.recorded = is_recording = span.__class__ is not NonRecordingSpan and span.is_recording()
-    if is_recording:
-        call.span = span  # which ends it, whatever fails from here on
+    config, tracers = call.config, call.config.tracers
+    name = span_name(facts[1], template)
+    span = None
+    if tracers.start_from_facts is not None:  # the facts follow, if it records: until then nothing can look at it
+        span = tracers.start_from_facts(name, _CLIENT, ambient, None, call.started_at)
+    if span is None:
+        attributes: Mapping[str, AttributeValue]
+        if tracers.recorded:
+            attributes = _attributes(config, facts, template, raw_headers)
+        else:  # the last one was not, so most likely this one will not be: they are built if a sampler looks
+            attributes = LazyAttributes(_attributes, config, facts, template, raw_headers)
+        span = tracer.start_span(name, ambient, _CLIENT, attributes, (), call.started_at, False, False)
+        tracers.recorded = is_recording = span.__class__ is not NonRecordingSpan and span.is_recording()
+        if is_recording:
+            call.span = span  # which ends it, whatever fails from here on
+    elif span.__class__ is not NonRecordingSpan and span.is_recording():
+        call.span = span
+        if config.description.may_keep(facts):
+            call.keeps_facts = True
+            span.keep(facts)  # type: ignore[attr-defined]
+            if template is not None or config.request_headers is not None:
+                span.set_attributes(_further_attributes(config, template, raw_headers))
+        else:
+            span.set_attributes(_attributes(config, facts, template, raw_headers))
     return span
 
 
@@ -157,16 +176,14 @@ def _has_parent(ambient: Context) -> bool:
     return parent.get_span_context().is_valid
 
 
-def _attributes(call: Call, request: Any, raw_headers: Headers) -> Attributes:
+def _attributes(config: ClientConfig, facts: ClientFacts, template: str | None, raw_headers: Headers) -> Attributes:
     """The attributes of the span at its start."""
-    config = call.config
-    attributes = config.conventions.of(request, raw_headers)
-    earlier = call.earlier_sends(request)
-    if earlier:
-        attributes[RESEND_COUNT] = earlier
-    template = _template(request) if "url_template" in request.extensions else None
-    if template is not None:
-        attributes[URL_TEMPLATE] = template
+    return {**config.description.attributes(facts), **_further_attributes(config, template, raw_headers)}
+
+
+def _further_attributes(config: ClientConfig, template: str | None, raw_headers: Headers) -> Attributes:
+    """Those of them that are not facts: the options and the caller ask for them."""
+    attributes: Attributes = {} if template is None else {URL_TEMPLATE: template}
     if config.request_headers is not None:
         attributes.update(config.request_headers.attributes(raw_headers))
     return attributes

@@ -39,8 +39,8 @@ DropsBelow: TypeAlias = Callable[[Any], bool]
 StartFromFacts: TypeAlias = Callable[[str, SpanKind, Any, Any, "int | None"], "Span | None"]
 """Starts a span with name, kind, caller, facts and start in nanoseconds. None: it has to be started in the usual way.
 
-Only the tracers of `asgi_trace._sdk` have it. The caller is what `Propagation.receive` returns, the facts are those of
-`_semconv.server.server_facts`.
+Only the tracers of `asgi_trace._sdk` have it. The caller is what `Propagation.receive` returns, or a Context with the
+parent. The facts are those of `_semconv.server.server_facts`, or None where those of `_semconv.client` may follow.
 """
 
 _override: TracerProvider | None = None

@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from .attribute_cache import MAX_LENGTH, MAX_VALUES, AttributeCache
 from .attributes import SpanAttributes
-from .facts_encoding import FactsEncoder
+from .facts_encoding import facts_encoders
 from .protobuf import Unknown, attributes, count, fixed64, sized, text, varint
 from .sampler_thresholds import LOW_BITS
 from .span import NO_STATE, UNSET, _Span
@@ -51,7 +51,7 @@ class SpanEncoder:
 
     def __init__(self) -> None:
         self._cache = AttributeCache()
-        self._facts = FactsEncoder()
+        self._facts = facts_encoders()
         self._names: dict[str, bytes] = {}
 
     def __call__(self, spans: Sequence[ReadableSpan]) -> bytes:
@@ -111,8 +111,9 @@ class SpanEncoder:
             _times(b"\x39", start, b"\x41", end) if usual else _start_and_end(start, end),
         ]
         if made is None:
-            if span._facts is not None:
-                self._facts.extend(parts, span._facts)
+            facts = span._facts
+            if facts is not None:
+                self._facts[type(facts[0])].extend(parts, facts)
             self._cache.extend(parts, span._values.items())
         else:
             self._cache.extend(parts, made._dict.items())

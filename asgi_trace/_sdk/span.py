@@ -249,6 +249,20 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
         """Whether an attribute belongs behind those that the facts become, and surely has room there."""
         return len(values) < MOST_FACTS and key not in self._facts[0].keys
 
+    def keep(self, facts: Any) -> None:
+        """Describe the span by `facts`. Call it before anything else can look at the span."""
+        self._facts = facts
+
+    def add(self, attributes: dict[str, Any]) -> None:
+        """Set attributes of a span that keeps facts: a few, which need no cleaning and are none of the facts."""
+        if self._values or self._made_attributes is not None or self._end_time is not None:
+            self.set_attributes(attributes)
+            return
+        self._values.update(attributes)
+        if self._made_lock is not None:  # another thread may have made attributes of the facts and the earlier values
+            with self._lock:
+                self._values.update(attributes)
+
     def update_name(self, name: str) -> None:
         """See `opentelemetry.trace.Span`."""
         with self._lock:

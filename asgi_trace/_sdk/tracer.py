@@ -127,8 +127,8 @@ class Tracer(sdk.Tracer):
     def start_from_facts(self, name: str, kind: SpanKind, received: Any, facts: Any, start_time: int | None) -> Any:
         """Start the span of a request that `facts` describe. None: it has to be started in the usual way.
 
-        `received` is what the caller sent: the parts of a `traceparent`, or a Context. The span records exceptions and
-        sets its status only when told to.
+        `received` is what the caller sent: the parts of a `traceparent`, or a Context. Facts that are None may follow,
+        by the span's `keep()`. The span records exceptions and sets its status only when told to.
         """
         settings = self._settings
         if settings is None or settings.multi_processor._span_processors is not settings.processors:
@@ -147,7 +147,10 @@ class Tracer(sdk.Tracer):
                 return unsampled
         else:
             if received:
-                parent = get_current_span(received).get_span_context()
+                current: Any = received.get(SPAN_KEY)
+                if type(current) is not _Span and type(current) is not NonRecordingSpan:  # as in start_span()
+                    current = get_current_span(received)
+                parent = current.get_span_context()
                 if type(parent) is not SpanContext:
                     return None
             if parent is not None and parent[5]:  # is_valid

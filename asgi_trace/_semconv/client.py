@@ -1,29 +1,105 @@
-"""HTTP semantic conventions of the client: a URL and a response in; attributes, peer and destination out. Pure."""
+"""HTTP semantic conventions of the client: a request and a response in; attributes, peer and destination out. Pure."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeAlias
 
 from .._options.redact import Redaction
 from .._options.text import MOST_TEXT, recordable
 from .._types import Attributes, Headers
 from .http import DEFAULT_PORTS, LONGEST_HOST, parse_authority
-from .names import METHOD, METHOD_ORIGINAL, OTHER_METHOD, SERVER_ADDRESS, SERVER_PORT, URL_FULL
+from .names import METHOD, METHOD_ORIGINAL, OTHER_METHOD, RESEND_COUNT, SERVER_ADDRESS, SERVER_PORT, URL_FULL
 
-_MOST_SERVERS = 256
 _WIRE_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/2": "2", b"HTTP/1.0": "1.0", b"HTTP/3": "3"}
 
 
-def _server_of(url: Any, origin: tuple[str, int | None] | None) -> Attributes:
+class ClientDescription:
+    """How the facts of a client's request become attributes, with the options of one transport.
+
+    Facts are a tuple: this object, the method, the URL, the Host header, how many sends of the request came before, and
+    the original method where it is not a known one. A span may keep them when `may_keep` says so, and be described when
+    something reads its attributes. `_sdk.facts_encoding` writes the same attributes straight as bytes.
+    """
+
+    __slots__ = ("_deferrable", "_methods", "_url_class", "redaction")
+
+    keys = frozenset({METHOD, SERVER_ADDRESS, SERVER_PORT, METHOD_ORIGINAL, URL_FULL, RESEND_COUNT})
+    """All keys that facts can become."""
+
+    def __init__(self, methods: frozenset[str], redaction: Redaction, url_class: type[Any]) -> None:
+        """`methods` are the known ones, and `url_class` is the HTTP library's own class of URLs, which never change."""
+        self.redaction = redaction
+        self._methods = methods
+        self._url_class = url_class
+        self._deferrable = redaction.is_standard  # a function of the application is called at the request's start
+
+    def facts(self, request: Any, headers: Headers, earlier: int) -> ClientFacts:
+        """The facts of a request. `headers` are its lines, `earlier` is how many sends of it came before this one."""
+        method = request.method
+        host = b""
+        for name, value in headers:
+            if name == b"Host" or name.lower() == b"host":
+                host = value if len(value) < LONGEST_HOST else b""
+                break
+        if method in self._methods:
+            return self, method, request.url, host, earlier, None
+        return self, OTHER_METHOD, request.url, host, earlier, recordable(method)
+
+    def may_keep(self, facts: ClientFacts) -> bool:
+        """Whether facts may be described later: they stay as they are, and hold no more than what is recorded."""
+        url = facts[2]
+        return self._deferrable and type(url) is self._url_class and len(url.raw_path) <= MOST_TEXT
+
+    def attributes(self, facts: ClientFacts) -> Attributes:
+        """The attributes that a span starts with."""
+        attributes = self.server(facts).copy()
+        attributes[URL_FULL] = self.full_url(facts)
+        if facts[4]:
+            attributes[RESEND_COUNT] = facts[4]
+        return attributes
+
+    def server(self, facts: ClientFacts) -> Attributes:
+        """Method, address and port, which are the labels of metrics as well. Not to be changed.
+
+        The server is the one that Host names, else the URL's: without brackets, with the scheme's default port.
+        """
+        _, method, url, host, _, original = facts
+        known = known_server(method, url.scheme, host)
+        if known is not None and original is None:
+            return known
+        attributes = {METHOD: method, **_server_of(url, host)} if known is None else known.copy()
+        if original is not None:
+            attributes[METHOD_ORIGINAL] = original
+        return attributes
+
+    def full_url(self, facts: ClientFacts) -> str:
+        """`url.full`."""
+        return self.redaction.url(str(facts[2]))[:MOST_TEXT]
+
+
+ClientFacts: TypeAlias = tuple[ClientDescription, str, Any, bytes, int, "str | None"]
+
+
+@lru_cache(maxsize=256)
+def known_server(method: str, scheme: str, host: bytes) -> Attributes | None:
+    """The attributes that all requests to one server share. None where Host alone does not say which one that is."""
+    origin = parse_authority(host.decode("latin-1").strip(), scheme)
+    return None if origin is None or "xn--" in origin[0] else {METHOD: method, **_address(*origin)}
+
+
+def _server_of(url: Any, host: bytes) -> Attributes:
     """Address and port: those of Host, which may be an internationalised name, or else the URL's."""
     encoded: str = url.raw_host.decode("ascii")
+    origin = parse_authority(host.decode("latin-1").strip(), url.scheme)
     address, port = origin or (encoded, url.port or DEFAULT_PORTS.get(url.scheme))
     if not address:  # the URL is relative
         return {}
-    if address == encoded:
-        address = _decoded_host(url)
+    return _address(_decoded_host(url) if address == encoded else address, port)
+
+
+def _address(address: str, port: int | None) -> Attributes:
     return {SERVER_ADDRESS: address} if port is None else {SERVER_ADDRESS: address, SERVER_PORT: port}
 
 
@@ -33,48 +109,6 @@ def _decoded_host(url: Any) -> str:
         return str(url.host)
     except Exception:  # the library's IDNA codec refuses some names that can be sent
         return str(url.raw_host, "ascii")
-
-
-class ClientAttributes:
-    """What the conventions want at the start of a CLIENT span. `methods` are the known ones."""
-
-    __slots__ = ("_methods", "_redaction", "_shared")
-
-    def __init__(self, methods: frozenset[str], redaction: Redaction) -> None:
-        self._methods = methods
-        self._redaction = redaction
-        self._shared: dict[tuple[str, str, bytes], Attributes] = {}
-
-    def of(self, request: Any, headers: Headers) -> Attributes:
-        """`headers` are the request's lines.
-
-        The server is the one that Host names, else the URL's: without brackets, with the scheme's default port.
-        """
-        url, method = request.url, request.method
-        host = b""
-        for name, value in headers:
-            if name == b"Host" or name.lower() == b"host":
-                host = value
-                break
-        shared = self._shared.get((method, url.scheme, host))
-        attributes = self._of_server(method, url, host) if shared is None else shared.copy()
-        full = self._redaction.url(str(url))
-        attributes[URL_FULL] = full if len(full) <= MOST_TEXT else full[:MOST_TEXT]
-        return attributes
-
-    def _of_server(self, method: str, url: Any, host: bytes) -> Attributes:
-        """All but the URL. What Host alone decides, for a method that is known, is kept for the next request."""
-        known = method in self._methods
-        attributes: Attributes = {METHOD: method if known else OTHER_METHOD}
-        origin = parse_authority(host[:LONGEST_HOST].decode("latin-1").strip(), url.scheme)
-        attributes.update(_server_of(url, origin))
-        if not known:
-            attributes[METHOD_ORIGINAL] = recordable(method)
-        elif origin is not None and "xn--" not in origin[0] and len(host) < LONGEST_HOST:
-            if len(self._shared) >= _MOST_SERVERS:
-                self._shared.clear()
-            self._shared[method, url.scheme, host] = attributes.copy()
-        return attributes
 
 
 def client_protocol(extensions: Any) -> str | None:

@@ -117,7 +117,9 @@ def test_an_interrupt_leaves_nothing_open(spans: CapturedSpans, monkeypatch: pyt
 
 
 STEPS = [
-    "asgi_trace._client.config.ClientAttributes.of",
+    "asgi_trace._client.config.ClientDescription.facts",
+    "asgi_trace._client.config.ClientDescription.attributes",
+    "asgi_trace._client.config.ClientDescription.may_keep",
     "asgi_trace._client.config.HeaderCapture.attributes",
     "asgi_trace._client.config.Propagation.inject",
     "asgi_trace._propagation.propagator.write_traceparent",
