@@ -1,0 +1,146 @@
+"""The tables of the pages are whole: they have every option, argument, extra and district, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from asgi_trace import TraceMiddleware, cli, configure
+from asgi_trace.httpx import TraceTransport
+from tests.support.pages import PACKAGE, Page, located, pages
+
+PAGES = {page.name: page for page in pages()}
+
+
+def rows(page: str, first: str) -> list[list[str]]:
+    """The cells of the table whose first column has this title."""
+    lines = PAGES[page].text.splitlines()
+    head = next(number for number, line in enumerate(lines) if re.match(rf"\| ?{re.escape(first)} ?\|", line))
+    table = []
+    for line in lines[head + 2 :]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))])
+    return table
+
+
+def names(cell: str) -> list[str]:
+    """What stands between backticks in a cell."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def written(page: str, first: str) -> dict[str, str]:
+    """The options of a table and their defaults as written. Options in one cell share what stands beside them."""
+    return {name: cells[1].strip("`") for cells in rows(page, first) for name in names(cells[0])}
+
+
+OPTIONS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("README.md", "option"): TraceMiddleware,
+    ("asgi_trace/_client/README.md", "option"): TraceTransport,
+    ("asgi_trace/_configuration/README.md", "argument"): configure,
+}
+
+
+@pytest.mark.parametrize(("page", "first"), OPTIONS)
+def test_every_option_stands_in_its_table(page: str, first: str) -> None:
+    """The table of options has those of the signature, with their defaults."""
+    parameters = inspect.signature(OPTIONS[page, first]).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items() if name != "app"}
+    table = written(page, first)
+    assert table.keys() == defaults.keys()
+    literal = {name: text for name, text in table.items() if re.match(r"[(\"\d]|None$|True$|False$", text)}
+    assert {name: eval(text) for name, text in literal.items()} == {name: defaults[name] for name in literal}
+    assert all(defaults[name] is None for name in table.keys() - literal.keys())  # said in words
+
+
+def options_of(command: str) -> set[str]:
+    """The options of a command of `asgi-trace`."""
+    (commands,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
+    actions = commands.choices[command]._actions
+    return {option for action in actions for option in action.option_strings if option.startswith("--")} - {"--help"}
+
+
+@pytest.mark.parametrize(
+    ("page", "first", "command"),
+    [("asgi_trace/demo/README.md", "option", "demo"), ("asgi_trace/viewer/README.md", "", "view")],
+)
+def test_every_option_of_a_command_stands_in_its_table(page: str, first: str, command: str) -> None:
+    """The tables of `asgi-trace demo` and `asgi-trace view` have all their options."""
+    found = {name.split()[0] for cells in rows(page, first) for name in names(cells[0]) if name.startswith("--")}
+    assert found == options_of(command)
+
+
+def test_every_extra_stands_in_its_table() -> None:
+    """The README's table has the extras that users install, and no others."""
+    extras = set(importlib.metadata.metadata("asgi-trace").get_all("Provides-Extra", []))
+    assert {name for cells in rows("README.md", "extra") for name in names(cells[0])} == extras - {
+        "bench",
+        "lint",
+        "test",
+    }
+
+
+def test_every_district_stands_on_the_map() -> None:
+    """The map of the package names every folder and module of it, and none that is not there."""
+    here = {path.name + "/" * path.is_dir() for path in PACKAGE.iterdir()} - {"__pycache__/", "README.md"}
+    modules = {name for name in here if name.endswith((".py", "/"))} - {"__init__.py"}
+    assert {name for cells in rows("asgi_trace/README.md", "district") for name in names(cells[0])} == modules
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    """A reader who starts at the README and follows links comes to every page."""
+    reached: set[str] = set()
+    waiting = ["README.md"]
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name not in PAGES:
+            continue
+        reached.add(name)
+        folder = name.rpartition("/")[0].split("/") if "/" in name else []
+        for link in PAGES[name].links():
+            parts = list(folder)
+            for part in link.partition("#")[0].split("/"):
+                parts = parts[:-1] if part == ".." else [*parts, part]
+            waiting.append("/".join(parts))
+    assert PAGES.keys() - reached == set(), "link these pages from the README"
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_paths_in_sentences_exist(page: Page) -> None:
+    """A file that a page names in a sentence exists: from the root, from the package or from the page."""
+    folder = page.name.rpartition("/")[0]
+    missing = []
+    for code in page.inline_code():
+        if not re.fullmatch(
+            r"[\w.-]+(?:/[\w.-]+)*(?:\.py|\.md|\.svg|\.toml)|(?:tests|asgi_trace|benchmarks)(?:/\w+)+/?", code
+        ):
+            continue
+        places = [located(code), PACKAGE / code, located(f"{folder}/{code}")]
+        if not any(place is None or place.exists() for place in places):
+            missing.append(code)
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_names_of_the_package_exist(page: Page) -> None:
+    """A dotted name of the package in a sentence can be imported, or is a name that the package writes on spans."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    for name in page.inline_code():
+        if re.fullmatch(r"asgi_trace(?:\.\w+)+", name) and f'"{name}"' not in sources:
+            assert _is_importable(name), name
+
+
+def _is_importable(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return hasattr(importlib.import_module(module), attribute)
+    return True
