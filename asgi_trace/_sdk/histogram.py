@@ -2,7 +2,7 @@
 
 The SDK cleans, copies and hashes the labels of every measurement to find the aggregation that they belong to. The
 labels of HTTP metrics are few and plain, so here the first measurement with a set of labels takes the SDK's way, and
-later ones go straight to the aggregations that it has found. Not remembered, and so left to the SDK each time:
+later ones are written into the points that it has found, as the SDK writes. Not remembered, and so left to the SDK each time:
 aggregations that a collection discards (delta temporality), those beyond the cardinality limit, and whatever an SDK
 keeps otherwise than a trial expects.
 """
@@ -10,7 +10,8 @@ keeps otherwise than a trial expects.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from functools import cache
 from time import time_ns
 from typing import Any, TypeAlias
@@ -18,19 +19,28 @@ from typing import Any, TypeAlias
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics._internal._view_instrument_match import _hash_attributes
+from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
+from opentelemetry.sdk.metrics._internal.exemplar.exemplar_reservoir import AlignedHistogramBucketExemplarReservoir
 from opentelemetry.sdk.metrics._internal.instrument import _Histogram
 from opentelemetry.sdk.metrics._internal.measurement import Measurement
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from .._guard import logger
 from .._otel.api import SPAN_KEY
+from .span import _Span
+from .tracer import TracerProvider
 from .unsampled_span import UnsampledSpan
 
 Record: TypeAlias = Callable[[float, "dict[str, str | int]", Context], object]
 """Records a value that is finite and not negative, with labels of text and numbers that nothing changes any more."""
 
+Add: TypeAlias = Callable[[float, int, "dict[str, str | int]", Context, bool], object]
+"""Adds a value, taken at a time in nanoseconds, to one point; the last argument says whether it may be an exemplar."""
+
 MAX_REMEMBERED = 1000
-_new = object.__new__
 
 
 class FastHistogram:
@@ -42,7 +52,7 @@ class FastHistogram:
         self._histogram = histogram
         self._consumer = histogram._measurement_consumer
         self._storages: Any = None
-        self._known: dict[Any, tuple[Callable[[Any, bool], object], ...]] = {}
+        self._known: dict[Any, tuple[Add, ...]] = {}
 
     def record(self, value: float, labels: dict[str, str | int], context: Context) -> None:
         """See `Record`."""
@@ -51,27 +61,25 @@ class FastHistogram:
             self._known = {}
             self._storages = consumer._reader_storages
         key = tuple(labels.items())
-        aggregate = self._known.get(key)
-        if aggregate is None or not context or not histogram._is_enabled() or not 0 <= value < math.inf:
+        points = self._known.get(key)
+        if points is None or not context or not histogram._is_enabled() or not 0 <= value < math.inf:
             histogram.record(value, labels, context)
-            if aggregate is None and len(self._known) < MAX_REMEMBERED:
+            if points is None and len(self._known) < MAX_REMEMBERED:
                 self._remember(key, labels)
             return
-        measurement = _new(Measurement)
         now = time_ns()
-        vars(measurement).update(
-            value=value, time_unix_nano=now, instrument=histogram, context=context, attributes=labels
-        )
         exemplars = consumer._sdk_config.exemplar_filter
-        if type(exemplars) is TraceBasedExemplarFilter and type(context.get(SPAN_KEY)) is UnsampledSpan:
-            chosen = False  # what the filter says, without a span context to look into
+        span: Any = context.get(SPAN_KEY)
+        ours = type(span) is _Span
+        if type(exemplars) is TraceBasedExemplarFilter and (ours or type(span) is UnsampledSpan):
+            chosen = ours and span.is_sampled()  # what the filter says, without a span context to look into
         else:
             chosen = exemplars.should_sample(value, now, labels, context)
-        for each in aggregate:
-            each(measurement, chosen)
+        for add in points:
+            add(value, now, labels, context, chosen)
 
     def _remember(self, key: Any, labels: dict[str, str | int]) -> None:
-        found = []
+        found: list[Add] = []
         for storage in self._storages.values():
             for match in storage._get_or_init_view_instrument_match(self._histogram):
                 kept = match._view._attribute_keys
@@ -79,8 +87,78 @@ class FastHistogram:
                 aggregation = match._attributes_aggregation.get(_hash_attributes(shown))
                 if aggregation is None or match._reset_on_collect:
                     return
-                found.append(aggregation.aggregate)
+                if type(aggregation) is _ExplicitBucketHistogramAggregation:
+                    found.append(_Buckets(aggregation).add)
+                else:
+                    found.append(_Point(self._histogram, aggregation).add)
         self._known[key] = tuple(found)
+
+
+class _Point:
+    """An aggregation of any kind."""
+
+    __slots__ = ("_aggregate", "_histogram")
+
+    def __init__(self, histogram: Any, aggregation: Any) -> None:
+        self._histogram = histogram
+        self._aggregate = aggregation.aggregate
+
+    def add(self, value: float, now: int, labels: dict[str, str | int], context: Context, chosen: bool) -> None:
+        """See `Add`."""
+        self._aggregate(Measurement(value, now, self._histogram, context, labels), chosen)
+
+
+class _Buckets:
+    """An aggregation into explicit buckets, written into as its own method does.
+
+    Its `aggregate()` takes 8,400 instructions, 12,200 more with an exemplar, and an object around the measurement.
+    """
+
+    __slots__ = ("_aggregation", "_boundaries", "_exemplars", "_lock", "_reservoir")
+
+    def __init__(self, aggregation: Any) -> None:
+        self._aggregation = aggregation
+        self._boundaries = aggregation._boundaries
+        self._lock = aggregation._lock
+        self._reservoir = reservoir = aggregation._reservoir
+        aligned = type(reservoir) is AlignedHistogramBucketExemplarReservoir
+        self._exemplars = reservoir._reservoir_storage if aligned else None
+        if aligned and tuple(reservoir._boundaries) != self._boundaries:
+            self._exemplars = None
+
+    def add(self, value: float, now: int, labels: dict[str, str | int], context: Context, chosen: bool) -> None:
+        """See `Add`."""
+        point = self._aggregation
+        bucket = bisect_left(self._boundaries, value)
+        with self._lock:
+            counts = point._value
+            if counts is None:  # the first one since a collection
+                counts = point._value = [0] * (len(self._boundaries) + 1)
+            counts[bucket] += 1
+            point._sum += value
+            if point._record_min_max:
+                if value < point._min:
+                    point._min = value
+                if value > point._max:
+                    point._max = value
+        if chosen:
+            span: Any = context.get(SPAN_KEY)
+            if type(span) is _Span and self._exemplars is not None:
+                self._keep(bucket, value, now, labels, span)
+            else:
+                self._reservoir.offer(value, now, labels, context)
+
+    def _keep(self, bucket: int, value: float, now: int, labels: dict[str, str | int], span: _Span) -> None:
+        """What the reservoir does: the last exemplar of each bucket stays."""
+        trace_id, span_id = span.ids()  # no span context is made
+        with self._reservoir._lock:
+            exemplar = self._exemplars[bucket]
+            exemplar._ExemplarBucket__value = value
+            exemplar._ExemplarBucket__time_unix_nano = now
+            exemplar._ExemplarBucket__attributes = labels
+            exemplar._ExemplarBucket__trace_id = trace_id
+            exemplar._ExemplarBucket__span_id = span_id
+            exemplar._ExemplarBucket__offered = True
 
 
 def fast_record(histogram: Any) -> Record:
@@ -95,7 +173,10 @@ def fast_record(histogram: Any) -> Record:
 def _same_as_sdk() -> bool:
     """Whether both ways collect the same points, and leave the same exemplars; found out once."""
     try:
-        if _points(lambda histogram: histogram.record) == _points(lambda histogram: FastHistogram(histogram).record):
+        tracer = TracerProvider(ALWAYS_ON, Resource.get_empty(), shutdown_on_exit=False).get_tracer("check")
+        contexts = [set_span_in_context(each, Context()) for each in (tracer.start_span("check"), INVALID_SPAN)]
+        expected = _points(lambda histogram: histogram.record, contexts)
+        if expected == _points(lambda histogram: FastHistogram(histogram).record, contexts):
             return True
         reason = "its points differ from ours"
     except Exception as exc:
@@ -104,16 +185,18 @@ def _same_as_sdk() -> bool:
     return False
 
 
-def _points(way: Callable[[Any], Record]) -> list[Any]:
+def _points(way: Callable[[Any], Record], contexts: Sequence[Context]) -> list[Any]:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     record = way(provider.get_meter("check").create_histogram("check"))
     seen: list[Any] = []
-    for _ in range(2):
+    for number in range(4):
         for value, labels in ((0.5, {"a": 1}), (1, {"a": 1}), (7.0, {"a": "1", "b": "é"}), (2000.0, {"a": 1})):
-            record(value, dict(labels), Context())
+            record(value, dict(labels), contexts[number % len(contexts)])
         data: Any = reader.get_metrics_data()
         points = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
-        seen += [(dict(p.attributes), p.count, p.sum, p.min, p.max, list(p.bucket_counts)) for p in points]
+        for p in points:
+            exemplars = [(e.value, e.trace_id, e.span_id, e.filtered_attributes) for e in p.exemplars]
+            seen.append((dict(p.attributes), p.count, p.sum, p.min, p.max, list(p.bucket_counts), exemplars))
     provider.shutdown()
     return seen

@@ -134,6 +134,19 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
             self._made_context = made = _new_tuple(SpanContext, values)
         return made
 
+    def ids(self) -> tuple[int, int]:
+        """Trace id and span id, for which no span context is made."""
+        made = self._made_context
+        if made is not None:
+            return made[0], made[1]
+        remote = self._remote
+        return self._trace_id if remote is None else int.from_bytes(remote[1], "big"), self._span_id
+
+    def is_sampled(self) -> bool:
+        """Whether the trace flags say so. Where the sampler was not asked, a span that is recorded is sampled."""
+        made = self._made_context
+        return made is None or bool(made[3] & SAMPLED)
+
     @property
     def _lock(self) -> Any:  # type: ignore[override]
         """Reentrant: what is made at the first read may be read by a method that holds it."""

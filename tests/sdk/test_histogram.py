@@ -10,12 +10,16 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, AlwaysOnExemplarFilter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import DropAggregation, ExplicitBucketHistogramAggregation, View
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
+from asgi_trace._options.redact import Redaction
 from asgi_trace._propagation.traceparent import read_remote_parent
 from asgi_trace._sdk import histogram as module
 from asgi_trace._sdk.histogram import FastHistogram, fast_record
+from asgi_trace._sdk.tracer import TracerProvider
 from asgi_trace._sdk.unsampled_span import UnsampledSpan
+from asgi_trace._semconv.server import ServerDescription
 
 LABELS: list[dict[str, str | int]] = [
     {"method": "GET", "status": 200},
@@ -27,7 +31,20 @@ LABELS: list[dict[str, str | int]] = [
     {"method": "GET", "status": 200},
 ]
 REMOTE: Any = read_remote_parent(b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-00")
+TRACER: Any = TracerProvider(ALWAYS_ON, shutdown_on_exit=False).get_tracer("test")
+SAMPLED: Any = read_remote_parent(b"00-" + b"c" * 32 + b"-" + b"d" * 16 + b"-01")
+SEEN: Any = TRACER.start_span("seen")
+SEEN.get_span_context()
+NOT_SAMPLED: Any = TRACER.start_span("recorded, and not sampled")
+NOT_SAMPLED._context = SpanContext(9, 10, False, TraceFlags(0))
+SPANS = [
+    TRACER.start_span("root"),
+    TRACER.start_from_facts("GET", SpanKind.SERVER, SAMPLED, (ServerDescription(Redaction(())),), 1),
+    SEEN,
+    NOT_SAMPLED,
+]
 CONTEXTS = [
+    *(set_span_in_context(span, Context()) for span in SPANS),
     set_span_in_context(NonRecordingSpan(SpanContext(5, 6, True, TraceFlags(1))), Context()),
     set_span_in_context(NonRecordingSpan(SpanContext(7, 8, False, TraceFlags(0))), Context()),
     set_span_in_context(UnsampledSpan(REMOTE), Context()),
@@ -91,7 +108,7 @@ def test_both_ways_collect_the_same(name: str, caplog: pytest.LogCaptureFixture)
         record = way(provider.get_meter("test").create_histogram("duration"))
         collected = []
         for _ in range(3):
-            for number, labels in enumerate(LABELS * 5):
+            for number, labels in enumerate(LABELS * 9):  # every value meets every context
                 record(VALUES[number % len(VALUES)], dict(labels), CONTEXTS[number % len(CONTEXTS)])
             collected.append([points(reader) for reader in settings["metric_readers"]])
         seen.append((collected, [record.getMessage() for record in caplog.records]))
