@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from threading import RLock
 
 from .forking import in_child
@@ -13,7 +15,10 @@ class Losses:
     `things` is what is counted: "spans", "logs" or "data points". A process that is forked off begins at zero.
     """
 
-    __slots__ = ("__weakref__", "_asked", "_given_up", "_in_flight", "_lock", "count", "things")
+    __slots__ = ("__weakref__", "_asked", "_counted", "_given_up", "_in_flight", "_lock", "_looks", "singles", "things")
+
+    singles: Iterator[int]
+    """Taking the next number counts one more loss at once: a single step in whatever thread, without the lock."""
 
     def __init__(self, things: str) -> None:
         self.things = things
@@ -22,13 +27,20 @@ class Losses:
 
     def _renew(self) -> None:
         self._lock = RLock()  # reentrant: a signal handler that stops the exporter may have interrupted its holder
-        self.count = self._in_flight = self._asked = 0
+        self._counted = self._in_flight = self._asked = 0
+        self.singles, self._looks = count(), count()
         self._given_up = False
+
+    @property
+    def count(self) -> int:
+        """How many were lost so far."""
+        with self._lock:  # each look takes a number of the single ones as well
+            return self._counted + next(self.singles) - next(self._looks)
 
     def add(self, number: int) -> None:
         """So many were lost outside of an export: at a full queue, or after the stop."""
         with self._lock:
-            self.count += number
+            self._counted += number
 
     def begin(self, number: int) -> None:
         """An export of so many begins."""
@@ -38,14 +50,14 @@ class Losses:
         """It has ended, and so many of it are lost. What has been given up before is not counted a second time."""
         with self._lock:
             if not self._given_up:
-                self.count += lost
+                self._counted += lost
             self._in_flight = 0
 
     def give_up(self, waiting: int = 0) -> None:
         """What is being exported is lost, and what waits behind it. Once: nothing of it is counted again."""
         with self._lock:
             if not self._given_up:
-                self.count += self._in_flight + waiting
+                self._counted += self._in_flight + waiting
             self._given_up = True
 
     def none_since_last_asked(self) -> bool:

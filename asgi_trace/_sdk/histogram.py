@@ -2,9 +2,9 @@
 
 The SDK cleans, copies and hashes the labels of every measurement to find the aggregation that they belong to. The
 labels of HTTP metrics are few and plain, so here the first measurement with a set of labels takes the SDK's way, and
-later ones are written into the points that it has found, as the SDK writes. Not remembered, and so left to the SDK each time:
-aggregations that a collection discards (delta temporality), those beyond the cardinality limit, and whatever an SDK
-keeps otherwise than a trial expects.
+later ones are written into the points that it has found, as the SDK writes. Not remembered, and so left to the SDK each
+time: aggregations that a collection discards (delta temporality), those beyond the cardinality limit, and whatever an
+SDK keeps otherwise than a trial expects.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class _Buckets:
         self._lock = aggregation._lock
         self._reservoir = reservoir = aggregation._reservoir
         aligned = type(reservoir) is AlignedHistogramBucketExemplarReservoir
-        self._exemplars = reservoir._reservoir_storage if aligned else None
+        self._exemplars: Any = reservoir._reservoir_storage if aligned else None
         if aligned and tuple(reservoir._boundaries) != self._boundaries:
             self._exemplars = None
 

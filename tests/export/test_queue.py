@@ -230,3 +230,25 @@ def test_items_from_many_threads() -> None:
         thread.join(60)
     assert waiting.flush(60)
     assert sorted(exporter.items) == list(range(16_000))
+
+
+def test_losses_are_counted_exactly_while_they_are_read() -> None:
+    """Threads that lose items one by one, and others that ask how many were lost, do not get in each other's way."""
+    losses = Losses("spans")
+    seen: list[int] = []
+
+    def lose() -> None:
+        for number in range(500):
+            next(losses.singles)
+            if number % 50 == 0:
+                losses.add(2)
+                seen.append(losses.count)
+
+    threads = [threading.Thread(target=lose) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [losses.count, losses.count] == [4 * (500 + 10 * 2)] * 2
+    assert min(seen) > 0
+    assert max(seen) <= losses.count
