@@ -31,6 +31,8 @@ def _read_yaml(text: str) -> list[str]:
     for document in yaml.safe_load_all(text):
         if isinstance(document, dict) and "service" in document and "receivers" in document:
             return collector_problems(document)
+        if isinstance(document, dict) and "services" in document:
+            return compose_problems(document)
     return []
 
 
@@ -97,6 +99,25 @@ def collector_problems(settings: dict[str, Any]) -> list[str]:
     for name, options in settings.get("processors", {}).items():
         if name.partition("/")[0] == "tail_sampling":
             wrong += _policy_problems(name, options)
+    return wrong
+
+
+def compose_problems(settings: dict[str, Any]) -> list[str]:
+    """What Docker Compose, or the started program, would refuse: commands, services that are not there, no text."""
+    wrong = []
+    for name, service in settings["services"].items():
+        wrong += shell_commands.problems(service.get("command", ""))
+        wrong += [
+            f"{name}: no service {other}"
+            for other in service.get("depends_on", [])
+            if other not in settings["services"]
+        ]
+        wrong += [f"{name}: {port} is no text" for port in service.get("ports", []) if not isinstance(port, str)]
+        for variable, value in service.get("environment", {}).items():
+            if not isinstance(value, str):
+                wrong.append(f"{name}: {variable} is no text")
+        if not {"image", "build"} & service.keys():
+            wrong.append(f"{name}: neither image nor build")
     return wrong
 
 
@@ -214,6 +235,9 @@ WRONG = {
     "an environment": ("env", "OTEL_SERVICE_NAME orders"),
     "a pipeline's part that is not there": ("yaml", GOOD_COLLECTOR.replace("[batch]", "[batches]")),
     "a signal": ("yaml", GOOD_COLLECTOR.replace("traces", "spans")),
+    "a command of Compose": ("yaml", "services: {a: {build: ., command: uvicorn orders:app --threads 3}}"),
+    "a service of Compose": ("yaml", "services: {a: {build: ., depends_on: [b]}}"),
+    "a number in Compose": ("yaml", "services: {a: {build: ., environment: {OTEL_TRACES_SAMPLER_ARG: 0.1}}}"),
     "a routing key": (
         "yaml",
         GOOD_COLLECTOR.replace("debug: {}", "loadbalancing: {routing_key: traceId}").replace("debug", "loadbalancing"),

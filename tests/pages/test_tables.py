@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from asgi_trace import TraceMiddleware, cli, configure
+from asgi_trace._configuration.sdk_settings import BATCH_SIZE, LARGEST_BATCH, QUEUE_SIZE
+from asgi_trace._options.capture_headers import _MOST_BYTES
+from asgi_trace._options.text import MOST_DESCRIPTION, MOST_STACK_TRACE, MOST_TEXT
+from asgi_trace._propagation.baggage import MAX_BYTES, MAX_MEMBERS
+from asgi_trace._propagation.tracestate import MAX_SENT
 from asgi_trace.httpx import TraceTransport
+from asgi_trace.viewer.options import GRPC_PORT, HTTP_PORT, PAGE_PORT
+from asgi_trace.viewer.receive.store import MAX_MEMORY, MAX_TRACES
 from tests.support.pages import PACKAGE, Page, located, pages
 
 PAGES = {page.name: page for page in pages()}
@@ -58,6 +65,30 @@ def test_every_option_stands_in_its_table(page: str, first: str) -> None:
     literal = {name: text for name, text in table.items() if re.match(r"[(\"\d]|None$|True$|False$", text)}
     assert {name: eval(text) for name, text in literal.items()} == {name: defaults[name] for name in literal}
     assert all(defaults[name] is None for name in table.keys() - literal.keys())  # said in words
+
+
+FIGURES: dict[str, list[int | str]] = {
+    "asgi_trace/_server/README.md": [
+        MOST_TEXT,
+        MOST_DESCRIPTION,
+        MOST_STACK_TRACE,
+        MAX_SENT,
+        MAX_BYTES,
+        MAX_MEMBERS,
+        _MOST_BYTES,
+    ],
+    "asgi_trace/_configuration/README.md": [QUEUE_SIZE, BATCH_SIZE, LARGEST_BATCH],
+    "asgi_trace/viewer/README.md": [MAX_TRACES, f"{MAX_MEMORY >> 20} MB", GRPC_PORT, HTTP_PORT, PAGE_PORT],
+}
+
+
+@pytest.mark.parametrize("page", FIGURES)
+def test_limits_are_those_of_the_code(page: str) -> None:
+    """A limit, a size or a port that a page names is the one that the code has."""
+    text = PAGES[page].text
+    for figure in FIGURES[page]:
+        spellings = {str(figure), f"{figure:,}" if isinstance(figure, int) else figure}
+        assert any(re.search(rf"(?<![\d,]){spelling}(?!\d|,\d)", text) for spelling in spellings), figure
 
 
 def options_of(command: str) -> set[str]:
