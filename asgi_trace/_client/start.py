@@ -132,8 +132,10 @@ def _start_span(
         if config.description.may_keep(facts):
             call.keeps_facts = True
             span.keep(facts)  # type: ignore[attr-defined]
-            if template is not None or config.request_headers is not None:
-                span.set_attributes(_further_attributes(config, template, raw_headers))
+            if template is not None:
+                span.add({URL_TEMPLATE: template})  # type: ignore[attr-defined]
+            if config.request_headers is not None:
+                span.set_attributes(config.request_headers.attributes(raw_headers))
         else:
             span.set_attributes(_attributes(config, facts, template, raw_headers))
     return span
@@ -177,13 +179,10 @@ def _has_parent(ambient: Context) -> bool:
 
 
 def _attributes(config: ClientConfig, facts: ClientFacts, template: str | None, raw_headers: Headers) -> Attributes:
-    """The attributes of the span at its start."""
-    return {**config.description.attributes(facts), **_further_attributes(config, template, raw_headers)}
-
-
-def _further_attributes(config: ClientConfig, template: str | None, raw_headers: Headers) -> Attributes:
-    """Those of them that are not facts: the options and the caller ask for them."""
-    attributes: Attributes = {} if template is None else {URL_TEMPLATE: template}
+    """The attributes of the span at its start: the facts, and what the caller and the options ask for beside them."""
+    attributes = config.description.attributes(facts)
+    if template is not None:
+        attributes[URL_TEMPLATE] = template
     if config.request_headers is not None:
         attributes.update(config.request_headers.attributes(raw_headers))
     return attributes

@@ -126,7 +126,7 @@ class ClientFactsEncoder:
         description, method, url, host, earlier, _ = facts
         server = method, url.scheme, host
         parts.append(self._servers.get(server) or self._server(server, facts))
-        text = description.redaction.url(str(url))  # full_url(), without the call
+        text = description.redaction.url(str(url))
         if len(text) < _SHORT_URL and text.isascii():
             parts += (_URL[len(text)], text.encode())
         else:

@@ -268,10 +268,15 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
 
     def add(self, attributes: dict[str, Any]) -> None:
         """Set attributes of a span that keeps facts: a few, which need no cleaning and are none of the facts."""
-        if self._values or self._made_attributes is not None or self._end_time is not None:
+        values = self._values
+        if (
+            self._made_attributes is not None
+            or self._end_time is not None
+            or (values and not (len(values) < MOST_FACTS and values.keys().isdisjoint(attributes)))
+        ):
             self.set_attributes(attributes)
             return
-        self._values.update(attributes)
+        values.update(attributes)
         if self._made_lock is not None:  # another thread may have made attributes of the facts and the earlier values
             with self._lock:
                 self._values.update(attributes)

@@ -55,7 +55,8 @@ class ClientDescription:
     def attributes(self, facts: ClientFacts) -> Attributes:
         """The attributes that a span starts with."""
         attributes = self.server(facts).copy()
-        attributes[URL_FULL] = self.full_url(facts)
+        full = self.redaction.url(str(facts[2]))
+        attributes[URL_FULL] = full if len(full) <= MOST_TEXT else full[:MOST_TEXT]
         if facts[4]:
             attributes[RESEND_COUNT] = facts[4]
         return attributes
@@ -73,10 +74,6 @@ class ClientDescription:
         if original is not None:
             attributes[METHOD_ORIGINAL] = original
         return attributes
-
-    def full_url(self, facts: ClientFacts) -> str:
-        """`url.full`."""
-        return self.redaction.url(str(facts[2]))[:MOST_TEXT]
 
 
 ClientFacts: TypeAlias = tuple[ClientDescription, str, Any, bytes, int, "str | None"]
