@@ -108,7 +108,7 @@ def _record_being_handled() -> logging.LogRecord | None:
 
     A library behind that handler gets a message and a level, and neither the record nor its logger's name.
     """
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     for _ in range(_MOST_FRAMES):
         if frame.f_code in _HANDLING:
             record = frame.f_locals.get("record")

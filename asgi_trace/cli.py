@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -67,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_view(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_view(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
+) -> None:
     view = commands.add_parser(
         "view",
         help="receive traces of your own services and show them in a browser",
@@ -162,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
+def _sigterm_like_ctrl_c() -> Generator[None, None, None]:
     """Stop in order, services first, when the process is told to terminate."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

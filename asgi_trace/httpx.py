@@ -10,8 +10,8 @@ from __future__ import annotations
 
 try:
     import httpx
-except ImportError as exc:
-    raise ImportError("asgi_trace.httpx needs httpx: pip install 'asgi-trace[httpx]'") from exc
+except ImportError as _missing:
+    raise ImportError("asgi_trace.httpx needs httpx: pip install 'asgi-trace[httpx]'") from _missing
 
 from ._client.body import AsyncBody, Body
 from ._client.library import Library

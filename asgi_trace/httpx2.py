@@ -10,8 +10,8 @@ from __future__ import annotations
 
 try:
     import httpx2
-except ImportError as exc:
-    raise ImportError("asgi_trace.httpx2 needs httpx2: pip install 'asgi-trace[httpx2]'") from exc
+except ImportError as _missing:
+    raise ImportError("asgi_trace.httpx2 needs httpx2: pip install 'asgi-trace[httpx2]'") from _missing
 
 from ._client.body import AsyncBody, Body
 from ._client.library import Library

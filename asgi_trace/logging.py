@@ -80,7 +80,7 @@ _encode = _json.JSONEncoder(default=_text, allow_nan=False).encode
 
 def _encode_each(line: dict[str, Any]) -> str:
     """`line` as JSON, field by field: a value that JSON cannot hold becomes text, the others stay what they are."""
-    pairs = []
+    pairs: list[str] = []
     for name, value in line.items():
         try:
             written = _encode(value)

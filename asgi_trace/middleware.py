@@ -89,7 +89,7 @@ class TraceMiddleware:
         metrics: str | Iterable[str] = ("http.server.request.duration",),
         websocket: str = "connection",
     ) -> None:
-        self.app = application(app)
+        self.app: ASGIApp = application(app)
         self._meter_provider = meter_provider
         self._config = ServerConfig(
             tracer_provider=tracer_provider,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from logging import LogRecord
-from typing import Any
+from typing import Any, cast
 
 from ._log_correlation import NO_ID, ServiceName, ids_beside, span_context_now, span_context_of
 
@@ -38,7 +38,8 @@ def add_trace_context(logger: Any, method_name: str, event_dict: MutableMapping[
 
 
 def _exception_of(event_dict: MutableMapping[str, Any]) -> BaseException | None:
-    exc_info = event_dict.get("exc_info")
-    if isinstance(exc_info, tuple) and len(exc_info) == 3:
-        exc_info = exc_info[1]
+    exc_info: Any = event_dict.get("exc_info")
+    if isinstance(exc_info, tuple):
+        found = cast("tuple[object, ...]", exc_info)
+        exc_info = found[1] if len(found) == 3 else None
     return exc_info if isinstance(exc_info, BaseException) else None

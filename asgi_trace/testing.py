@@ -23,8 +23,8 @@ try:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
-except ImportError as exc:  # pragma: no cover
-    raise ImportError("asgi_trace.testing needs the SDK: pip install 'asgi-trace[otlp]'") from exc
+except ImportError as _missing:  # pragma: no cover
+    raise ImportError("asgi_trace.testing needs the SDK: pip install 'asgi-trace[otlp]'") from _missing
 
 __all__ = ["CapturedSpans", "capture_spans"]
 
@@ -38,7 +38,7 @@ class CapturedSpans:
 
     def __init__(self, sampler: Sampler | None = None, span_limits: SpanLimits | None = None) -> None:
         self._exporter = InMemorySpanExporter()
-        self.tracer_provider = SDKTracerProvider(
+        self.tracer_provider: SDKTracerProvider = SDKTracerProvider(
             sampler=sampler or ParentBased(ALWAYS_ON), span_limits=span_limits, shutdown_on_exit=False
         )
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
@@ -59,7 +59,8 @@ class CapturedSpans:
 
     def children_of(self, parent: ReadableSpan) -> list[ReadableSpan]:
         """The ended spans whose parent is `parent`."""
-        return [span for span in self.finished if span.parent and span.parent.span_id == parent.context.span_id]
+        span_id = _span_id(parent)
+        return [span for span in self.finished if span.parent and span.parent.span_id == span_id]
 
     @property
     def server(self) -> ReadableSpan:
@@ -74,7 +75,7 @@ class CapturedSpans:
     def _only(self, kind: SpanKind) -> ReadableSpan:
         found = self.of_kind(kind)
         if len(found) != 1:
-            seen = [f"{span.name} ({span.kind.name}, {format_span_id(span.context.span_id)})" for span in self]
+            seen = [f"{span.name} ({span.kind.name}, {format_span_id(_span_id(span))})" for span in self]
             raise AssertionError(f"expected one {kind.name} span, got {len(found)}; all spans: {seen}")
         return found[0]
 
@@ -105,3 +106,9 @@ def capture_spans(sampler: Sampler | None = None, *, span_limits: SpanLimits | N
     given. Blocks nest; processes (pytest-xdist) do not see the spans of each other.
     """
     return CapturedSpans(sampler, span_limits)
+
+
+def _span_id(span: ReadableSpan) -> int:
+    assert span.context is not None  # noqa: S101 - what has ended has one
+    span_id: int = span.context.span_id
+    return span_id

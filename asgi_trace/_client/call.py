@@ -84,7 +84,7 @@ class Call:
 
     def __init__(self, config: ClientConfig, request: Any) -> None:
         self.config = config
-        self.request = request
+        self.request: Any = request
         self.history: History | None = None
         self.span: Span | None = None
         self.metrics: CallMetrics | None = None
@@ -95,7 +95,7 @@ class Call:
 
     def known_history(self, request: Any) -> History:
         """What is known of earlier sends of the request, or will be of later ones."""
-        history = request.extensions.get(HISTORY) or History(request.url)
+        history: History = request.extensions.get(HISTORY) or History(request.url)
         if self.history is None:  # no call since: another send that shares it cannot have come between
             self.history = history
         return self.history

@@ -22,7 +22,7 @@ class BatchingSpanProcessor(QueuedExport[ReadableSpan], SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span that is sampled."""
-        if span.context.trace_flags & 1:
+        if span.context.trace_flags & 1:  # pyright: ignore[reportOptionalMemberAccess]
             self._put(span)
 
 
@@ -34,5 +34,5 @@ class ImmediateSpanProcessor(ImmediateExport[ReadableSpan], SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Export a span that is sampled."""
-        if span.context.trace_flags & 1:
+        if span.context.trace_flags & 1:  # pyright: ignore[reportOptionalMemberAccess]
             self._put(span)

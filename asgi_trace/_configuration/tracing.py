@@ -43,7 +43,7 @@ class Tracing:
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
         self.logger_provider: logs_api.LoggerProvider | None = logger_provider
-        self.stopped = False
+        self.stopped: bool = False
         """Whether `shutdown()` has been called."""
         self._providers: list[Any] = []
         if not isinstance(tracer_provider, trace_api.NoOpTracerProvider):

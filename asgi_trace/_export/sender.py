@@ -14,6 +14,7 @@ class Sender(Protocol):
 
     def send(self, payload: bytes, count: int, timeout: float) -> Answer:
         """Make one attempt to send a request that carries `count` things, for at most `timeout` seconds."""
+        ...
 
     def reconnect(self) -> None:
         """Open a new connection for the next attempt."""

@@ -22,8 +22,6 @@ _OURS = frozenset({"trace_id", "span_id", "trace_flags", "service.name", "servic
 """What `TraceContextFilter` adds: the record has fields of its own for it, or its resource has."""
 
 _REDACTION = Redaction()
-
-_REDACTION = Redaction()
 """The standard rule: a record knows no middleware and no transport."""
 
 _DEPTH = 6  # of nested values; what lies deeper is written as text

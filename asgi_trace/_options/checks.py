@@ -51,7 +51,8 @@ def application(app: Any) -> ASGIApp:
     """An ASGI application; one of ASGI 2, `app(scope)(receive, send)`, is wrapped. Raises TypeError if not callable."""
     if not callable(app):
         raise TypeError(f"app: {app!r} is not callable; write an ASGI application")
-    return _of_version_2(app) if _takes_only_a_scope(app) else app
+    version_3: Any = app
+    return _of_version_2(app) if _takes_only_a_scope(app) else version_3
 
 
 def _takes_only_a_scope(app: Any) -> bool:

@@ -45,7 +45,7 @@ def format_tracestate(trace_state: TraceState, *, forwarded: bool = False) -> st
     `forwarded` says that the `traceparent` it belongs to goes out unchanged: then this must too, repeated keys and all
     (3.4), where a participant sends one member for each key (3.3.1.4).
     """
-    header = None
+    header: Any = None
     if forwarded and isinstance(trace_state, Level2TraceState):
         header = trace_state._members and trace_state.received
     return shorten_tracestate(header or trace_state.to_header())

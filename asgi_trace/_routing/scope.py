@@ -35,7 +35,7 @@ def read_route(scope: Scope, root_path_before: str) -> str | None:
             template = getattr(route, "path_format", None)
             if template.__class__ is str:
                 if scope.get("root_path") or root_path_before:
-                    return application_root(scope, root_path_before) + template
+                    return application_root(scope, root_path_before) + template  # pyright: ignore[reportOperatorIssue]
                 return template or None
         return _search(scope, root_path_before)
     except Exception:

@@ -101,7 +101,8 @@ class SpanEncoder:
             from_afar = parent and parent[2]
             ids = _live_ids(span, parent)
         else:
-            ids = _served_ids(b"\x0a\x10", remote[1], b"\x12\x08", span._span_id, b"\x22\x08", remote[2])
+            # pyright takes a tuple of at most 4 for an empty one
+            ids = _served_ids(b"\x0a\x10", remote[1], b"\x12\x08", span._span_id, b"\x22\x08", remote[2])  # pyright: ignore
         start, end = span._start_time, span._end_time
         usual = type(start) is int and type(end) is int and start and end  # _start_and_end(), without the call
         parts = [

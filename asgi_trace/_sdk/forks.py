@@ -5,7 +5,7 @@ Private facts of the SDK, each looked up when it is needed; where one does not h
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401 - before a provider is made, see below
+import concurrent.futures.thread  # noqa: F401 # pyright: ignore[reportUnusedImport] - before a provider is made
 import threading
 import uuid
 from collections.abc import Iterable
@@ -47,4 +47,4 @@ def renew_export_locks(readers: Iterable[object]) -> None:
     """Replace what a thread of the parent may have held: the SDK starts the readers' threads anew, and forgets this."""
     for reader in readers:
         if hasattr(reader, "_export_lock"):
-            reader._export_lock = threading.Lock()
+            reader._export_lock = threading.Lock()  # pyright: ignore[reportAttributeAccessIssue]

@@ -16,9 +16,10 @@ _LONGEST_INT = 1 << 63
 try:
     from opentelemetry.exporter.otlp.proto.common._internal import _encode_value
 
-    NULL_IS_EMPTY = _encode_value(None).SerializeToString() == b""
+    _null_is_empty = _encode_value(None).SerializeToString() == b""
 except Exception:  # before 1.45 None is refused; should the name go away, None is left to the official encoder
-    NULL_IS_EMPTY = False
+    _null_is_empty = False
+NULL_IS_EMPTY = _null_is_empty
 
 
 class Unknown(Exception):

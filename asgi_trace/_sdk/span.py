@@ -391,7 +391,7 @@ def new_span(settings: TracerSettings, name: str, parent: Any, kind: Any, attrib
     else:
         span._attributes = settings.attribute_limits.attributes(attributes)
     span._start_time = time_ns() if start_time is None else start_time
-    span._end_time = None
+    span._end_time = None  # pyright: ignore[reportAttributeAccessIssue]
     return span
 
 

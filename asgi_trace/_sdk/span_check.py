@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from types import FunctionType, MappingProxyType
@@ -166,7 +166,7 @@ def _use_others(tracer: sdk.Tracer, witness: _Witness) -> None:
 
 
 @contextmanager
-def _logs_into(seen: list[Any]) -> Iterator[None]:
+def _logs_into(seen: list[Any]) -> Generator[None, None, None]:
     """Keep what the SDK logs in this thread, instead of showing it."""
     here = threading.get_ident()
 

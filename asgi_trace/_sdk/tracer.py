@@ -179,7 +179,7 @@ class Tracer(sdk.Tracer):
         span._values = {}
         span._made_context = span._made_attributes = None
         span._start_time = time_ns() if start_time is None else start_time
-        span._end_time = None
+        span._end_time = None  # pyright: ignore[reportAttributeAccessIssue]
         return span
 
     def drops_below(self, parent: Any) -> bool:
@@ -203,7 +203,8 @@ class Tracer(sdk.Tracer):
             return False
         if kind is UnsampledSpan:  # its context is not made for this question
             return known[LOCAL] == 0
-        return bool(context[0] & LOW_BITS >= known[REMOTE if context[2] else LOCAL])
+        # Bound: the kind of the parent is the same two tests ago.
+        return bool(context[0] & LOW_BITS >= known[REMOTE if context[2] else LOCAL])  # pyright: ignore
 
     def _start_asking(self, settings: TracerSettings, parent: Any, arguments: tuple[Any, ...]) -> Span:
         """Start a span whose sampler, ids or metrics have to be asked, in the SDK's order."""
@@ -227,7 +228,7 @@ class Tracer(sdk.Tracer):
         span._trace_id, span._span_id = span_context.trace_id, span_context.span_id
         span._record_exception = record_exception
         span._set_status_on_exception = set_status_on_exception
-        span._record_end_metrics = ended
+        span._record_end_metrics = ended  # pyright: ignore[reportAttributeAccessIssue]
         if links:
             span._links = span._new_links(links)
         self.span_processor.on_start(span, parent_context=context)

@@ -27,7 +27,7 @@ class UnsampledSpan(NonRecordingSpan):
             caller = remote_span_context(self._remote)
             flags = FLAGS[caller.trace_flags & RANDOM]
             made = SpanContext(caller.trace_id, getrandbits(64) or 1, False, flags, caller.trace_state)
-            self.__dict__.setdefault("_context", made)  # one step, so that all threads see the same ids
+            vars(self).setdefault("_context", made)  # one step, so that all threads see the same ids
         return self._context
 
     def __repr__(self) -> str:

@@ -95,10 +95,10 @@ def body_size(message: Message) -> int:
         return os.stat(message["path"]).st_size
     if kind == "http.response.zerocopysend":
         count: int | None = message.get("count")
-        if count is None:
-            file = message["file"]
-            number = file if isinstance(file, int) else file.fileno()
-            offset = message.get("offset")
-            count = os.fstat(number).st_size - (os.lseek(number, 0, os.SEEK_CUR) if offset is None else offset)
-        return count
+        if count is not None:
+            return count
+        file = message["file"]
+        number = file if isinstance(file, int) else file.fileno()
+        offset: int | None = message.get("offset")
+        return os.fstat(number).st_size - (os.lseek(number, 0, os.SEEK_CUR) if offset is None else offset)
     return len(message.get("body", b""))

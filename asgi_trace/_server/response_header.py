@@ -29,7 +29,7 @@ def response_header_of(option: str | None) -> Callable[[SpanContext, Message], M
     value_of = {"server-timing": _server_timing, "traceresponse": format_traceparent}.get(name, _trace_id)
 
     def add(span_context: SpanContext, message: Message) -> Message:
-        headers = list(message.get("headers") or ())
+        headers: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
         names = {bytes(key).lower() for key, _ in headers}
         if not span_context.is_valid or (encoded in names and name != "server-timing"):
             return message  # exactly once: what the application says under this name stands

@@ -29,6 +29,8 @@ _WRAPPERS = {
 
 
 class _Decorator(Protocol):
+    """What `traced("name")` is: it gives back what it decorates, unchanged to a type checker."""
+
     @overload
     def __call__(self, function: _Method, /) -> _Method: ...
     @overload

@@ -10,7 +10,7 @@ A wrapper gets the globals of what it wraps (see `target.in_place_of`), so every
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import Token
 from types import CodeType, FrameType
@@ -171,11 +171,12 @@ class _Entered(Context):
 
 
 @asynccontextmanager
-async def _nothing() -> Any:
+async def _nothing() -> AsyncGenerator[None, None]:
     yield
 
 
-_ENTERING: CodeType = type(_nothing()).__aenter__.__code__
+_entering: Any = type(_nothing()).__aenter__
+_ENTERING: CodeType = _entering.__code__
 """The code in which `contextlib.asynccontextmanager` runs the first step: so FastAPI enters a `yield` dependency."""
 _INJECTING = "litestar._kwargs.dependencies"
 """The module in which Litestar runs the first step of a provider."""

@@ -30,10 +30,10 @@ class Forwarder:
     """One thread that passes trace exports on to `collector`. `problems` are complaints about its variables."""
 
     def __init__(self, collector: Collector, problems: tuple[str, ...] = ()) -> None:
-        self.target = collector.target
+        self.target: str = collector.target
         self.problems = problems
-        self.sent = 0
-        self.lost = 0
+        self.sent: int = 0
+        self.lost: int = 0
         self._delivery = Delivery(collector, SPANS)
         self._queue: queue.Queue[tuple[bytes, int] | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._run, name="asgi-trace-forward", daemon=True)

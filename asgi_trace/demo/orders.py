@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -31,7 +31,7 @@ def create(inventory_url: str) -> Starlette:
     """The application; `inventory_url` is where the next service listens."""
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
         app.state.database = Database("orders", _ORDERS)
         async with httpx.AsyncClient(transport=AsyncTraceTransport(), base_url=inventory_url) as client:
             app.state.client = client

@@ -42,7 +42,7 @@ class ServiceProcess:
 
     def __init__(self, name: str, environment: dict[str, str]) -> None:
         self.name = name
-        self.port = 0
+        self.port: int = 0
         self._said = threading.Condition()
         self._ready = False
         self._ended = False

@@ -85,13 +85,13 @@ class Scenario:
         services: tuple[str, ...] = SERVICES,
         page: bool = False,
     ) -> None:
-        self.store = Store()
+        self.store: Store = Store()
         self.headings: dict[str, str] = {}
         self.processes: list[ServiceProcess] = []
         self._names = services
         self._progress = progress
         self._environment = child_environment(environ)
-        self.forwarder = Forwarder.from_environment(environ)
+        self.forwarder: Forwarder | None = Forwarder.from_environment(environ)
         self._receiver: GrpcReceiver | None = None
         self._wants_page = page
         self.page: PageServer | None = None

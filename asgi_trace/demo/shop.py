@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -56,7 +56,7 @@ def create(orders_url: str) -> ASGIApp:
     """The application; `orders_url` is where the next service listens."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         database = Database("customers", _CUSTOMERS)
         with httpx.Client(transport=TraceTransport(), base_url=orders_url) as sync_client:
             async with httpx.AsyncClient(transport=AsyncTraceTransport(), base_url=orders_url) as client:

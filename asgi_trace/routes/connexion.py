@@ -29,15 +29,16 @@ def trace_routes(app: AsyncApp | FlaskApp | ConnexionMiddleware) -> None:
 
     Call it once, before the application starts. A request without an operation (404, 405) has no route.
     """
-    app.add_middleware(_ReportExceptions, MiddlewarePosition.BEFORE_ROUTING)
-    app.add_middleware(_TraceOperations, MiddlewarePosition.BEFORE_SECURITY)
+    add: Any = app.add_middleware  # Connexion's annotation says an instance where it takes a class
+    add(_ReportExceptions, MiddlewarePosition.BEFORE_ROUTING)
+    add(_TraceOperations, MiddlewarePosition.BEFORE_SECURITY)
 
 
 class _Operations(RoutedAPI[ASGIApp]):  # type: ignore[misc]
     """The operations of one API, each of which reports its path and goes on."""
 
     def __init__(self, specification: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(specification, *args, **kwargs)
+        super().__init__(specification, *args, **kwargs)  # pyright: ignore[reportUnknownMemberType]
         self.add_paths()
 
     def make_operation(self, operation: Any) -> ASGIApp:

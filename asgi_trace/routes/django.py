@@ -37,7 +37,8 @@ class TraceRoutes:
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
-        got_request_exception.connect(_on_exception)  # as often as one likes: it is the same function
+        signal: Any = got_request_exception  # its methods are not annotated
+        signal.connect(_on_exception)  # as often as one likes: it is the same function
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Answer as the rest of the application does."""

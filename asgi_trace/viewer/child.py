@@ -17,7 +17,7 @@ class Child:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(list(command), env=dict(environment))  # noqa: S603 - the user's own command
-        self.ended = Event()
+        self.ended: Event = Event()
         Thread(target=self._wait, name="asgi-trace-command", daemon=True).start()
 
     def _wait(self) -> None:

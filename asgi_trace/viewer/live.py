@@ -46,7 +46,7 @@ class Live:
     complain: Callable[[str], None] = lambda sentence: None
 
     def __post_init__(self) -> None:
-        self.has_run = False
+        self.has_run: bool = False
         self._colours = Colours()
         self._printed: dict[str, int] = {}
         self._on_page = -1

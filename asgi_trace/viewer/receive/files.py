@@ -70,8 +70,8 @@ class Saver:
 
     def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
         self.path = path
-        self.lost = 0
-        self.saved = 0
+        self.lost: int = 0
+        self.saved: int = 0
         self._complain = complain
         self._file = path.open("a", encoding="utf-8")
         self._queue: Queue[tuple[Signal, Any] | None] = Queue(_WAITING)

@@ -36,13 +36,13 @@ class GrpcReceiver:
             options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _LARGEST_SEEN)],
         )
         self._server.add_generic_rpc_handlers(tuple(_service(signal, intake) for signal in SIGNALS))
-        self.port = self._bind(host, port)
+        self.port: int = self._bind(host, port)
         if self.port == 0:
             self._threads.shutdown(wait=False)
             raise PortInUse(host, port)
         if twin := loopback_twin(host):
             self._bind(twin, self.port)
-        self.endpoint = f"http://{bracketed(host)}:{self.port}"
+        self.endpoint: str = f"http://{bracketed(host)}:{self.port}"
         self._server.start()
 
     def _bind(self, host: str, port: int) -> int:
@@ -66,12 +66,17 @@ class GrpcReceiver:
         self.close()
 
 
+def _serialize(response: Any) -> bytes:
+    message: bytes = response.SerializeToString()
+    return message
+
+
 def _service(signal: Signal, intake: Intake) -> Any:
     """The generic gRPC handler of one OTLP service."""
-    handler = grpc.unary_unary_rpc_method_handler(
+    handler: Any = grpc.unary_unary_rpc_method_handler(
         _export(signal, intake),
         request_deserializer=None,  # bytes: gRPC's own answer to a message that it cannot read is UNKNOWN
-        response_serializer=lambda response: response.SerializeToString(),
+        response_serializer=_serialize,
     )
     return grpc.method_handlers_generic_handler(f"opentelemetry.proto.collector.{signal.service}", {"Export": handler})
 

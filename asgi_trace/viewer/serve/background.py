@@ -24,7 +24,7 @@ class HttpServer:
     def __init__(self, app: Any, *, host: str, port: int, name: str) -> None:
         self._sockets = listeners(host, port)
         self.port: int = self._sockets[0].getsockname()[1]
-        self.endpoint = f"http://{bracketed(host)}:{self.port}"
+        self.endpoint: str = f"http://{bracketed(host)}:{self.port}"
         config = uvicorn.Config(
             app,
             log_config=None,

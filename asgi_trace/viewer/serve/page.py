@@ -46,7 +46,7 @@ class PageApp:
         self._store = catalogue.store
         self._endpoints = endpoints
         self._colours = Colours()
-        self.closing = False
+        self.closing: bool = False
         pages: dict[str, Callable[[Request], Response]] = {
             "/": self._list,
             "/routes": self._routes,
@@ -64,7 +64,7 @@ class PageApp:
         }
         routes = [Route(path, endpoint) for path, endpoint in pages.items()]
         handlers: Any = {HTTPException: _error, BadFilter: _bad_filter}
-        self.app = Starlette(routes=[*routes, Route("/events", self._events)], exception_handlers=handlers)
+        self.app: Starlette = Starlette(routes=[*routes, Route("/events", self._events)], exception_handlers=handlers)
 
     def close(self) -> None:
         """End the event streams, so that the server can stop at once."""

@@ -22,11 +22,11 @@ class PageServer:
 
     def __init__(self, store: Store, *, host: str, port: int, endpoints: tuple[str, ...] = ()) -> None:
         self._page = PageApp(Catalogue(store), endpoints)
-        self.gate = Gate(self._page.app, host=host)
+        self.gate: Gate = Gate(self._page.app, host=host)
         self._server = HttpServer(self.gate, host=host, port=port, name="page")
-        self.port = self._server.port
-        self.origin = f"http://{bracketed(_ANY_ADDRESS.get(host, host))}:{self.port}"
-        self.url = f"{self.origin}/?token={self.gate.token}" if self.gate.token else f"{self.origin}/"
+        self.port: int = self._server.port
+        self.origin: str = f"http://{bracketed(_ANY_ADDRESS.get(host, host))}:{self.port}"
+        self.url: str = f"{self.origin}/?token={self.gate.token}" if self.gate.token else f"{self.origin}/"
 
     def close(self) -> None:
         """End the event streams and stop listening. Idempotent."""

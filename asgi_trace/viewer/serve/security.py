@@ -39,7 +39,7 @@ class Gate:
         self._app = app
         self._host = host
         self._open = not is_loopback(host)
-        self.token = secrets.token_urlsafe(24) if self._open else ""
+        self.token: str = secrets.token_urlsafe(24) if self._open else ""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer, refuse, or pass on."""
