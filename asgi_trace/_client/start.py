@@ -97,48 +97,54 @@ def _trace(
     config, request = call.config, call.request
     raw_headers = request.headers.raw
     call.started_at = time_ns()
-    facts = config.description.facts(request, raw_headers, call.earlier_sends(request))
     template = _template(request) if "url_template" in request.extensions else None
-    span = None if tracer is None else _start_span(call, tracer, ambient, facts, template, raw_headers)
+    span = None if tracer is None else _start_span(call, tracer, ambient, template, raw_headers)
     metrics = None
     if is_measured:
-        labels = config.description.server(facts)
+        labels = config.description.server(_facts(call, request, raw_headers))
         metrics = CallMetrics(config.metrics, labels if template is None else {**labels, URL_TEMPLATE: template})
     hook_was_called = _observe(call, ambient, span, metrics)
     return span, None if hook_was_called else raw_headers
 
 
-def _start_span(
-    call: Call, tracer: Tracer, ambient: Context, facts: ClientFacts, template: str | None, raw_headers: Headers
-) -> Span:
+def _start_span(call: Call, tracer: Tracer, ambient: Context, template: str | None, raw_headers: Headers) -> Span:
     """Start the span below the one of `ambient`. It is the call's, if it records; its ids are sent in any case."""
-    config, tracers = call.config, call.config.tracers
-    name = span_name(facts[1], template)
-    span = None
-    if tracers.start_from_facts is not None:  # the facts follow, if it records: until then nothing can look at it
+    config, request, tracers = call.config, call.request, call.config.tracers
+    name = request.method if request.method in config.methods else "HTTP"
+    if template is not None:
+        name = span_name(name, template)
+    if tracers.start_from_facts is not None:
         span = tracers.start_from_facts(name, _CLIENT, ambient, None, call.started_at)
-    if span is None:
-        attributes: Mapping[str, AttributeValue]
-        if tracers.recorded:
-            attributes = _attributes(config, facts, template, raw_headers)
-        else:  # the last one was not, so most likely this one will not be: they are built if a sampler looks
-            attributes = LazyAttributes(_attributes, config, facts, template, raw_headers)
-        span = tracer.start_span(name, ambient, _CLIENT, attributes, (), call.started_at, False, False)
-        tracers.recorded = is_recording = span.__class__ is not NonRecordingSpan and span.is_recording()
-        if is_recording:
-            call.span = span  # which ends it, whatever fails from here on
-    elif span.__class__ is not NonRecordingSpan and span.is_recording():
+        if span is not None:  # the facts follow, if it records: until then nothing can look at it
+            if span.__class__ is not NonRecordingSpan and span.is_recording():
+                call.span = span  # which ends it, whatever fails from here on
+                _describe(call, span, template, raw_headers)
+            return span
+    attributes: Mapping[str, AttributeValue]
+    if tracers.recorded:
+        attributes = _attributes(call, request, template, raw_headers)
+    else:  # the last one was not recorded, so most likely this one will not be: they are built if a sampler looks
+        attributes = LazyAttributes(_attributes, call, request, template, raw_headers)
+    span = tracer.start_span(name, ambient, _CLIENT, attributes, (), call.started_at, False, False)
+    tracers.recorded = is_recording = span.__class__ is not NonRecordingSpan and span.is_recording()
+    if is_recording:
         call.span = span
-        if config.description.may_keep(facts):
-            call.keeps_facts = True
-            span.keep(facts)  # type: ignore[attr-defined]
-            if template is not None:
-                span.add({URL_TEMPLATE: template})  # type: ignore[attr-defined]
-            if config.request_headers is not None:
-                span.set_attributes(config.request_headers.attributes(raw_headers))
-        else:
-            span.set_attributes(_attributes(config, facts, template, raw_headers))
     return span
+
+
+def _describe(call: Call, span: Any, template: str | None, raw_headers: Headers) -> None:
+    """Let a span that can keep the facts do so, or describe it at once."""
+    config, request = call.config, call.request
+    facts = _facts(call, request, raw_headers)
+    if not config.description.may_keep(facts):
+        span.set_attributes(_attributes(call, request, template, raw_headers))
+        return
+    call.keeps_facts = True
+    span.keep(facts)
+    if template is not None:
+        span.add({URL_TEMPLATE: template})
+    if config.request_headers is not None:
+        span.set_attributes(config.request_headers.attributes(raw_headers))
 
 
 def _observe(call: Call, ambient: Context, span: Span | None, metrics: CallMetrics | None) -> bool:
@@ -178,9 +184,14 @@ def _has_parent(ambient: Context) -> bool:
     return parent.get_span_context().is_valid
 
 
-def _attributes(config: ClientConfig, facts: ClientFacts, template: str | None, raw_headers: Headers) -> Attributes:
+def _facts(call: Call, request: Any, raw_headers: Headers) -> ClientFacts:
+    return call.config.description.facts(request, raw_headers, call.earlier_sends(request))
+
+
+def _attributes(call: Call, request: Any, template: str | None, raw_headers: Headers) -> Attributes:
     """The attributes of the span at its start: the facts, and what the caller and the options ask for beside them."""
-    attributes = config.description.attributes(facts)
+    config = call.config
+    attributes = config.description.attributes(_facts(call, request, raw_headers))
     if template is not None:
         attributes[URL_TEMPLATE] = template
     if config.request_headers is not None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry import context as otel_context
 from opentelemetry import trace as api
 from opentelemetry.sdk import trace as official
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 
 from asgi_trace import _sdk as sdk
 from asgi_trace._sdk.encoder import SpanEncoder, official_bytes
@@ -241,6 +241,28 @@ def test_a_sampler_of_its_own_kind_sees_all_attributes() -> None:
     transport, _ = traced(sampler=Asking())
     send(transport, USUAL.request())
     assert asked == [DESCRIBED]
+
+
+@pytest.mark.parametrize("looks", ["at once", "later"])
+def test_a_sampler_that_drops_may_look_when_it_likes(looks: str) -> None:
+    """What it was given says the same during the call and after it, also where most calls are not recorded."""
+    given: list[Any] = []
+
+    class Dropping(Sampler):
+        def should_sample(self, *args: Any, **kwargs: Any) -> Any:
+            given.append(dict(args[4]) if looks == "at once" else args[4])
+            return ALWAYS_OFF.should_sample(*args, **kwargs)
+
+        def get_description(self) -> str:
+            return "dropping"
+
+    transport, _ = traced(sampler=Dropping())
+    request = USUAL.request()
+    for _ in range(3):
+        send(transport, request)
+    assert [dict(each)["url.full"] for each in given] == [DESCRIBED["url.full"]] * 3
+    if looks == "at once":
+        assert [each.get("http.request.resend_count", 0) for each in given] == [0, 1, 2]
 
 
 def test_a_processor_sees_all_attributes_at_the_start() -> None:
