@@ -318,11 +318,13 @@ class Tests:
     def of(self, mutant: Mutant) -> list[str]:
         """One case of every test function, the fast first, then the other cases; together at most so many seconds.
 
-        For what runs at import these are the tests that run anything of the module.
+        For what runs at import these are the tests that run anything of the module, and for a module of constants all.
         """
         lines = self._lines.get(mutant.path, {})
         wanted = list(lines) if self.is_at_import(mutant) else [str(line) for line in mutant.lines]
         found = {self._names[number] for line in wanted for number in lines.get(line, ())}
+        if not any(lines.values()):
+            found = set(self._names)
         seen: set[str] = set()
         order: list[tuple[bool, float, str]] = []
         for test in sorted(found, key=lambda test: (self._seconds[test], test)):

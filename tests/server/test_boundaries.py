@@ -13,12 +13,16 @@ import pytest
 
 from asgi_trace import TraceMiddleware
 from asgi_trace._server.disconnect import disconnect_at_hand
+from asgi_trace._server.networks import Networks, TrustedProxies
 from asgi_trace._types import Message, Receive, Scope, Send
 from asgi_trace.testing import CapturedSpans
 
 from ..support.asgi import (
     CONNECT,
+    OK,
     REQUEST,
+    TRACE_ID,
+    TRACEPARENT,
     Steps,
     attributes_of,
     body,
@@ -210,3 +214,106 @@ def test_a_receive_that_fails_when_it_is_cancelled_is_not_complained_about(caplo
     assert asyncio.run(main()) is None
     gc.collect()
     assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
+@pytest.mark.parametrize("client", [(), [], None, ("", 1), (None, 1), (5, 1), "127.0.0.1", ("",), [b"1"]])
+@pytest.mark.parametrize("keys", [{}, {"raw_path": None}])
+def test_a_client_that_is_no_address_is_left_out(spans: CapturedSpans, keys: dict[str, Any], client: Any) -> None:
+    """The rest of the span is as it would be with one, and nothing is logged."""
+    drive(TraceMiddleware(OK), http_scope("/a", client=client, **keys))
+    attributes = attributes_of(spans.server)
+    assert [name for name in attributes if name.startswith(("client.", "network.peer."))] == []
+    assert (attributes["url.path"], attributes["server.address"]) == ("/a", "shop.test")
+
+
+@pytest.mark.parametrize("raw_path", [b"/a?b=1", b"/a?", b"/a?b?c"])
+@pytest.mark.parametrize("keys", [{}, {"http_version": "9"}, {"scheme": "custom"}])
+def test_a_query_in_raw_path_is_no_part_of_the_path(
+    spans: CapturedSpans, raw_path: bytes, keys: dict[str, Any]
+) -> None:
+    """Some servers write the whole target there, which would show secrets of the query unmasked."""
+    drive(TraceMiddleware(OK), http_scope("/a", raw_path=raw_path, query_string=b"sig=1", **keys))
+    attributes = attributes_of(spans.server)
+    assert (attributes["url.path"], attributes["url.query"]) == ("/a", "sig=REDACTED")
+
+
+@pytest.mark.parametrize(
+    ("network", "inside", "outside"),
+    [
+        ("::ffff:10.0.0.0/104", ["10.1.2.3", "::ffff:10.255.0.1"], ["11.0.0.1", "::1", "", "x" * 100]),
+        ("::ffff:10.0.0.0/128", ["10.0.0.0"], ["10.0.0.1"]),
+        ("10.0.0.0/8", ["10.1.2.3", "::ffff:10.1.2.3"], ["9.255.255.255", "fe80::1"]),
+        ("fd00::/8", ["fd00::1", "fd00::1%eth0"], ["10.0.0.1", "fe80::1", None, 7]),
+    ],
+)
+def test_a_mapped_network_is_the_network_of_the_older_protocol(
+    network: str, inside: list[object], outside: list[object]
+) -> None:
+    """An address counts in either way of writing it, and what is not an address is in no network."""
+    networks = Networks(network, option="trust")
+    assert [address for address in inside if address not in networks] == []
+    assert [address for address in outside if address in networks] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "unix", "peer"),
+    [((), False, False), ("unix", True, False), (["10.0.0.0/8"], False, True), (["unix", "10.0.0.0/8"], True, True)],
+)
+def test_only_unix_names_a_peer_without_an_address(given: Any, unix: bool, peer: bool) -> None:
+    """It stands alone or in a list, beside networks."""
+    proxies = TrustedProxies(given)
+    assert bool(proxies) is (unix or peer)
+    assert [proxies.include_peer({"client": client}) for client in (None, ("", 0), ())] == [unix] * 3
+    assert proxies.include_peer({"client": ("10.0.0.1", 5)}) is peer
+    assert proxies.include_peer({"client": ("10.0.0.1", 0)}) is False
+
+
+@pytest.mark.parametrize(
+    ("port", "named", "trusted"),
+    [
+        (443, [], True),
+        (443, [(b"x-forwarded-for", b"203.0.113.9")], True),
+        (443, [(b"x-forwarded-for", b"10.0.0.1")], False),
+        (443, [(b"x-forwarded-for", b"10.0.0.1, 203.0.113.9")], False),
+        (443, [(b"x-forwarded-for", b"10.0.0.11")], True),
+        (443, [(b"forwarded", b"for=10.0.0.1;proto=http")], False),
+        (0, [], False),
+    ],
+)
+def test_an_address_that_the_request_itself_names_is_not_the_peers(
+    spans: CapturedSpans,
+    caplog: pytest.LogCaptureFixture,
+    port: int,
+    named: list[tuple[bytes, bytes]],
+    trusted: bool,
+) -> None:
+    """The server has taken it from there: untrusted, and said once."""
+    scope = http_scope(client=("10.0.0.1", port), headers=[(b"traceparent", TRACEPARENT), *named])
+    app = TraceMiddleware(OK, trust="10.0.0.0/8")
+    drive(app, scope)
+    drive(app, scope)
+    assert [span.context.trace_id == TRACE_ID for span in spans] == [trusted] * 2
+    assert len(caplog.records) == (0 if trusted else 1)
+
+
+@pytest.mark.parametrize("kind", ["lifespan.shutdown.complete", "lifespan.shutdown.failed"])
+def test_every_end_of_a_lifespan_sends_what_is_queued(spans: CapturedSpans, kind: str) -> None:
+    """Before the server hears of the end, whether the application stopped well or not."""
+    steps: list[str] = []
+
+    class Provider(type(spans.tracer_provider)):  # type: ignore[misc]
+        def force_flush(self, timeout_millis: int = 30_000) -> bool:
+            steps.append("flushed")
+            return True
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        await send({"type": kind})
+
+    provider = Provider(shutdown_on_exit=False)
+    drive(
+        TraceMiddleware(app, tracer_provider=provider),
+        {"type": "lifespan", "asgi": {"version": "3.0"}},
+        on_send=lambda message: steps.append(message["type"]),
+    )
+    assert steps == ["lifespan.startup.complete", "flushed", kind]
