@@ -8,6 +8,7 @@ import importlib.metadata
 import inspect
 import re
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -175,3 +176,15 @@ def _is_importable(name: str) -> bool:
     except ImportError:
         return hasattr(importlib.import_module(module), attribute)
     return True
+
+
+def test_every_variable_that_is_read_is_documented() -> None:
+    """Each variable that the package reads stands in the page of variables, by itself or under a pattern with a `*`."""
+    page = PAGES["asgi_trace/_configuration/README.md"]
+    named = [code.partition("=")[0] for code in page.inline_code()]
+    patterns = [name for name in named if re.fullmatch(r"(?:OTEL|ASGI_TRACE)_[A-Z][A-Z0-9_*]+", name)]
+    literal = r'"((?:OTEL|ASGI_TRACE)_[A-Z0-9_]+)"'
+    read = {name for path in PACKAGE.rglob("*.py") for name in re.findall(literal, path.read_text(encoding="utf-8"))}
+    assert len(read) > 80
+    unnamed = {name for name in read if not any(fnmatchcase(name, pattern) for pattern in patterns)}
+    assert unnamed == {"OTEL_PYTHON_CONTEXT"}  # the API's own; we ask it whether a shortcut is possible
