@@ -82,4 +82,13 @@ def _limits(environment: Environment) -> sdk.LogRecordLimits:
     limit = partial(sdk_settings.count_limit, environment)
     count = limit(("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"), 128)
     length = limit(("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"), -1)
-    return sdk.LogRecordLimits(count, length, count, length)  # -1 is the SDK's word for none
+    return record_limits(count, length)
+
+
+def record_limits(count: int, length: int) -> sdk.LogRecordLimits:
+    """At most `count` attributes of at most `length` characters; -1 is the SDK's word for no limit.
+
+    SDKs from 1.44 on have two limits more, those of log records alone, which would else be read from the environment.
+    """
+    two_kinds = "max_log_record_attributes" in inspect.signature(sdk.LogRecordLimits).parameters
+    return sdk.LogRecordLimits(*(count, length) * (2 if two_kinds else 1))

@@ -12,6 +12,7 @@ from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits, ReadWriteLo
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from asgi_trace import TraceMiddleware
+from asgi_trace._configuration.logs import record_limits
 from asgi_trace._export.suppression import suppressed
 from asgi_trace._logs.export import LogExport
 from asgi_trace._logs.hook import watch
@@ -254,7 +255,7 @@ def test_a_processor_that_raises_harms_no_line(caplog: pytest.LogCaptureFixture)
 
 def test_limits_cut_and_count(exported: Exported, recwarn: pytest.WarningsRecorder) -> None:
     """The limits of the export hold, not those of the environment."""
-    end = watch(LogExport(exported.provider, LogRecordLimits(128, 4, 128, 4)))
+    end = watch(LogExport(exported.provider, record_limits(128, 4)))
     logging.getLogger("shop").warning("sold", extra={"sku": "abcdefgh"})
     end()
 

@@ -271,7 +271,7 @@ def test_the_sdks_own_processors_do_nothing_at_the_start(kind: Any) -> None:
     ("method", "quiet"),
     [
         (lambda self, *args, **kwargs: None, True),
-        (lambda self, *args, **kwargs: 5, True),
+        (lambda self, *args, **kwargs: "five", True),  # from 3.14 on, a small number is part of the instruction
         (lambda self, *args, **kwargs: print("started"), False),
         (lambda self, *args, **kwargs: [][0], False),
         (print, False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import time
@@ -248,6 +249,15 @@ def test_json_goes_there_and_back() -> None:
     assert (span["traceId"], span["parentSpanId"], span["kind"]) == (TRACE_ID, "22" * 8, 2)
     assert span["links"] == [{"traceId": "33" * 16, "spanId": "44" * 8}]
     assert from_json(TRACES, json.dumps(data)) == request
+
+
+@pytest.mark.parametrize("raw", [b"\xfb\xef\xbe", b"\xff\xff\xff", b"\xfb", b"plain", b""])
+def test_bytes_are_read_in_protobufs_alphabet(raw: bytes) -> None:
+    """Bytes come in base64 with `+` and `/`, and are read whole, without a warning of any Python."""
+    value = {"bytesValue": base64.b64encode(raw).decode()}
+    request = request_of(attributes=[{"key": "bytes", "value": value}])
+    (attribute,) = request.resource_spans[0].scope_spans[0].spans[0].attributes
+    assert attribute.value.bytes_value == raw
 
 
 def test_unknown_fields_are_ignored_and_nesting_is_bounded() -> None:

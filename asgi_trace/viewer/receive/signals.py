@@ -123,6 +123,10 @@ def to_data(request: Any) -> dict[str, Any]:
     return data
 
 
+# protobuf reads bytes with the URL-safe alphabet, which Python 3.15 no longer lets the other one stand in for.
+_URL_SAFE = str.maketrans("+/", "-_")
+
+
 def _with_base64_ids(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
         return {name: _with_base64_ids(item, name) for name, item in value.items()}
@@ -130,9 +134,11 @@ def _with_base64_ids(value: Any, key: str = "") -> Any:
         return [_with_base64_ids(item) for item in value]
     if key in _IDS and isinstance(value, str):
         try:
-            return base64.b64encode(bytes.fromhex(value)).decode("ascii")
+            return base64.urlsafe_b64encode(bytes.fromhex(value)).decode("ascii")
         except ValueError:
             return ""  # an unusable id, which is counted as such
+    if key == "bytesValue" and isinstance(value, str):
+        return value.translate(_URL_SAFE)
     return value
 
 
