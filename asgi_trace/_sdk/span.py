@@ -318,6 +318,8 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
             self._name = name
         self._end_time = end_time
         if self._made_lock is not None:
+            with self._lock:  # another thread may have made attributes of the facts and the earlier values
+                self._values.update(attributes)
             self._wait_for_writers()
         on_end(self)
 
