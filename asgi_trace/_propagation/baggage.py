@@ -55,20 +55,22 @@ class UnreadBaggage(ReceivedBaggage):
 
     __slots__ = ()
 
-    def _read(self) -> ReceivedBaggage:
-        lines: Any = self.header
-        if isinstance(lines, str):  # another thread was first
-            return self
-        parsed = parse_baggage(lines)
-        dict.update(self, parsed)
-        self.header = parsed.header
-        self.__class__ = ReceivedBaggage  # type: ignore[assignment]
-        return self
+
+def _read(entries: ReceivedBaggage) -> ReceivedBaggage:
+    """Parse it, unless another thread was first: a function, since that thread may have changed the class since."""
+    lines: Any = entries.header
+    if isinstance(lines, str):
+        return entries
+    parsed = parse_baggage(lines)
+    dict.update(entries, parsed)
+    entries.header = parsed.header
+    entries.__class__ = ReceivedBaggage
+    return entries
 
 
 def _reading(name: str) -> Any:
     def method(self: UnreadBaggage, *args: Any, **kwargs: Any) -> Any:
-        self._read()
+        _read(self)
         return getattr(dict, name)(self, *args, **kwargs)
 
     method.__name__ = name
@@ -132,7 +134,7 @@ def format_baggage(entries: Mapping[str, object]) -> str:
     limits are dropped whole.
     """
     if type(entries) is UnreadBaggage:
-        entries = entries._read()
+        entries = _read(entries)
     if type(entries) is ReceivedBaggage:
         return entries.header
     return _join(_member(key, value) for key, value in entries.items())

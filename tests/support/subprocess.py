@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """A clean environment in which this tree can be imported. Coverage goes on in it, where this process is measured."""
+    """A clean environment in which this tree can be imported. Measured by coverage as this process is."""
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **measured, **variables}
 
