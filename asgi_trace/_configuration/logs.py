@@ -86,9 +86,15 @@ def _limits(environment: Environment) -> sdk.LogRecordLimits:
 
 
 def record_limits(count: int, length: int) -> sdk.LogRecordLimits:
-    """At most `count` attributes of at most `length` characters; -1 is the SDK's word for no limit.
+    """At most `count` attributes of at most `length` characters; -1 is no limit.
 
-    SDKs from 1.44 on have two limits more, those of log records alone, which would else be read from the environment.
+    SDKs from 1.44 on have two limits more, those of log records alone, which would else be read from the environment,
+    and take -1 for no limit. Older ones refuse -1, and read what is not given from the environment: they are told
+    afterwards.
     """
-    two_kinds = "max_log_record_attributes" in inspect.signature(sdk.LogRecordLimits).parameters
-    return sdk.LogRecordLimits(*(count, length) * (2 if two_kinds else 1))
+    if "max_log_record_attributes" in inspect.signature(sdk.LogRecordLimits).parameters:
+        return sdk.LogRecordLimits(count, length, count, length)
+    limits: Any = sdk.LogRecordLimits(0, 0)
+    limits.max_attributes = None if count < 0 else count
+    limits.max_attribute_length = None if length < 0 else length
+    return limits  # type: ignore[no-any-return]

@@ -141,6 +141,8 @@ def test_contribs_span_is_known_though_its_url_is_redacted(
     """Beside contrib a call is one span, also where the URL holds what contrib redacts."""
     module = pytest.importorskip(library)
     if library == "httpx2":
+        if not hasattr(import_module(CONTRIB), "HTTPX2ClientInstrumentor"):
+            pytest.skip("newer than this version of contrib")
         instrument = import_module(CONTRIB).HTTPX2ClientInstrumentor.instrument_client
     else:
         instrument = contrib.instrument_client

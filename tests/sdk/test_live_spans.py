@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -271,7 +272,8 @@ def test_the_sdks_own_processors_do_nothing_at_the_start(kind: Any) -> None:
     ("method", "quiet"),
     [
         (lambda self, *args, **kwargs: None, True),
-        (lambda self, *args, **kwargs: "five", True),  # from 3.14 on, a small number is part of the instruction
+        # From 3.15 on None has an instruction of its own: a method that returns another constant is called.
+        (lambda self, *args, **kwargs: "five", sys.version_info < (3, 15)),
         (lambda self, *args, **kwargs: print("started"), False),
         (lambda self, *args, **kwargs: [][0], False),
         (print, False),

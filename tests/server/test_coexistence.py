@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+
+pytest.importorskip("starlette.middleware.opentelemetry", reason="newer than this Starlette")
+
 from fastapi import APIRouter, FastAPI, WebSocket
 from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as ContribMiddleware

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+
+pytest.importorskip("starlette.middleware.opentelemetry", reason="newer than this Starlette")
+
 from fastapi import FastAPI
 from opentelemetry.context import Context, attach, detach, get_current, set_value
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
