@@ -140,6 +140,9 @@ def uvicorn_log_config(*, json: bool = False, service_name: str | None = None) -
 
         uvicorn.run(app, log_config=uvicorn_log_config())
 
+    `json` writes one JSON object a line; `service_name` is the one that lines carry, by default what
+    `TraceContextFilter` finds.
+
     Dumped to a `.json` or `.yaml` file it serves `uvicorn --log-config`. It is a new dict at each call: add your own
     loggers to it (`config["loggers"]["shop"] = {"handlers": ["default"], "level": "INFO"}`). The root logger's handlers
     stay what they are.

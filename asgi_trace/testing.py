@@ -34,6 +34,7 @@ class CapturedSpans:
 
     Iteration, length and index work as with a list. `tracer_provider` is the SDK provider that records them: pass it to
     everything else that the test builds (`TraceMiddleware(app, tracer_provider=spans.tracer_provider)`, custom spans).
+    `sampler` and `span_limits` are the provider's, as in `capture_spans()`.
     """
 
     def __init__(self, sampler: Sampler | None = None, span_limits: SpanLimits | None = None) -> None:
@@ -103,7 +104,8 @@ def capture_spans(sampler: Sampler | None = None, *, span_limits: SpanLimits | N
 
     Use it in a `with` block: inside it, this package's default provider is one that keeps spans in memory. Custom spans
     are captured when their tracer comes from `spans.tracer_provider`. `sampler` is `ParentBased(ALWAYS_ON)` unless
-    given. Blocks nest; processes (pytest-xdist) do not see the spans of each other.
+    given, `span_limits` are those of the environment. Blocks nest; processes (pytest-xdist) do not see the spans of
+    each other.
     """
     return CapturedSpans(sampler, span_limits)
 

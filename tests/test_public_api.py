@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,28 @@ def test_every_public_thing_has_a_docstring(name: str) -> None:
     assert module.__doc__
     for what, value in explained(module):
         assert inspect.getdoc(value), f"{name}.{what} is not explained"
+
+
+def optional(value: Any) -> list[str]:
+    """The parameters that a caller writes by name, or may leave out: their names alone do not explain them."""
+    parameters = inspect.signature(value).parameters.values()
+    return [
+        each.name
+        for each in parameters
+        if each.kind is each.KEYWORD_ONLY or (each.default is not each.empty and each.kind is not each.VAR_KEYWORD)
+    ]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_optional_parameter_is_in_the_docstring(name: str) -> None:
+    """What may be given to a public function or class, and need not, is explained by name."""
+    module = load(name)
+    for what in module.__all__:
+        value = getattr(module, what)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            text = f"{inspect.getdoc(value)} {inspect.getdoc(value.__init__) if inspect.isclass(value) else ''}"
+            missing = [each for each in optional(value) if not re.search(rf"\b{each}\b", text)]
+            assert not missing, f"{name}.{what}"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
