@@ -7,6 +7,7 @@ sends: never a path, an address or an original method. Nothing is computed until
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -136,9 +137,15 @@ class Metrics:
             try:
                 record = import_module("asgi_trace._sdk.histogram").fast_record(real)
             except Exception as exc:
-                logger.info("the SDK's own way of measuring is used: %r", exc)
+                _stands_aside(repr(exc))
         self._record_duration = record
         return record
+
+
+@cache
+def _stands_aside(reason: str) -> None:
+    """Say once for each reason, not for each instrument, that the SDK is not as our way of measuring needs it."""
+    logger.info("the SDK's own way of measuring is used: %s", reason)
 
 
 _waiting: dict[frozenset[str], tuple[MeterProvider, dict[str, Any]]] = {}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -296,11 +297,12 @@ NEWEST = (1, 45)
 
 
 def test_the_newest_sdk_is_matched() -> None:
-    """With the newest SDK that is known, or a later one, our spans and our encoder do the work."""
+    """With the newest SDK that is known, or a later one, our spans, our encoder and our histogram do the work."""
     if tuple(map(int, version("opentelemetry-sdk").split(".")[:2])) < NEWEST:
         return  # an older one may be unlike; what happens then is tested above
     assert span_check.same_as_sdk(drop_in.adopt)
     assert encoder_check.writes_official_bytes()
+    assert import_module("asgi_trace._sdk.histogram")._same_as_sdk()
     assert type(Stage(sdk.TracerProvider).tracer) is drop_in.Tracer
 
 
