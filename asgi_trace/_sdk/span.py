@@ -249,7 +249,10 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
                         and (
                             self._facts is None
                             or self._made_attributes is not None
-                            or all(self._is_late(values, key) for key in given)
+                            or (
+                                len(values) + len(given) <= MOST_FACTS
+                                and all(self._is_late(values, key) for key in given)
+                            )
                         )
                     ):
                         for key, value in given.items():
@@ -289,6 +292,16 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
                 return
         super().update_name(name)
 
+    def start_with(self, lists: Mapping[str, Any]) -> None:
+        """Add attributes that are lists of text behind the facts, before anything else can know this span.
+
+        So no lock is made, and `finish()` need not look at them: 15,000 instructions less than `set_attributes()`.
+        """
+        if len(lists) < MOST_FACTS // 2:
+            self._values = {key: tuple(values) for key, values in lists.items()}
+        else:  # the limits may be reached
+            self.set_attributes(lists)
+
     def finish(self, attributes: dict[str, Any], old_name: str, name: str | None, end_time: int) -> None:
         """Set the last attributes of a span that started from facts, rename it if it still has `old_name`, and end it.
 
@@ -299,7 +312,7 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
         if (
             on_end is None
             or settings.multi_processor._span_processors is not settings.processors
-            or self._values
+            or (self._values and self._made_lock is not None)  # the application has added some
             or self._made_attributes is not None
             or self._end_time is not None
         ):

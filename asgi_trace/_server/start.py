@@ -135,7 +135,7 @@ def _trace(
             span = tracers.start_from_facts(name, _SERVER, received, facts, started_at or None)
             from_facts = span is not None
             if from_facts and config.request_headers is not None and span.is_recording():
-                span.set_attributes(config.request_headers.attributes(headers))
+                span.start_with(config.request_headers.attributes(headers))
     if span is None:
         span = _start_span(config, scope, headers, fields, received, links, tracer, method, started_at, forwarded)
     try:

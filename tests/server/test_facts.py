@@ -90,13 +90,21 @@ SCOPES = st.fixed_dictionaries(
 HEADERS = st.fixed_dictionaries(
     {b"host": HOSTS, b"user-agent": AGENTS, b"traceparent": PARENTS, b"tracestate": st.sampled_from([None, b"a=1"])}
 )
+CAPTURES = st.sampled_from([(), "user-agent", ["host", "x-line"], ".*"])
+MORE_HEADERS = [(b"x-line", b"1"), (b"x-line", b"\xe9"), *((b"x-%d" % number, b"v") for number in range(30))]
+"""More than may be kept behind the facts without a look at the limits."""
+ROOMS = st.sampled_from([None, 8, 32, 40])
+"""How many attributes a span may have."""
 ROUTES = st.sampled_from([None, "/items/{id}", "/ü/{x}", "", "/" + "r" * 200])
 
 
-def scope_of(fields: dict[str, Any], headers: dict[bytes, Any], route: str | None = None) -> dict[str, Any]:
+def scope_of(
+    fields: dict[str, Any], headers: dict[bytes, Any], route: str | None = None, more: bool = False
+) -> dict[str, Any]:
     """A scope with what is not None; the application finds its route in `state`."""
     scope = {key: value for key, value in fields.items() if value is not None}
     scope["headers"] = [(name, value) for name, value in headers.items() if value is not None]
+    scope["headers"] += MORE_HEADERS if more else ()
     scope["state"] = {"route": route}
     return scope
 
@@ -133,19 +141,28 @@ def serve(app: Any, scope: Any) -> None:
 
 def traced(kind: Any = sdk.TracerProvider, sampler: Any = None, **options: Any) -> tuple[Any, TakingLive]:
     """An application on a provider of that kind, and the processor that holds what it records."""
-    provider, processor = kind(sampler=sampler or ParentBased(ALWAYS_ON), shutdown_on_exit=False), TakingLive()
+    limits = official.SpanLimits(max_span_attributes=options.pop("room", None))
+    sampler = sampler or ParentBased(ALWAYS_ON)
+    provider, processor = kind(sampler=sampler, shutdown_on_exit=False, span_limits=limits), TakingLive()
     provider.add_span_processor(processor)
     return TraceMiddleware(options.pop("app", _answer), tracer_provider=provider, **options), processor
 
 
 @settings(max_examples=300, deadline=None)
-@given(scope=SCOPES, headers=HEADERS, route=ROUTES, status=st.sampled_from([200, 404, 500]), redact=st.booleans())
+@given(
+    scope=SCOPES,
+    headers=HEADERS,
+    route=ROUTES,
+    status=st.sampled_from([200, 404, 500]),
+    redact=st.booleans(),
+    capture=CAPTURES,
+)
 def test_bytes_and_attributes_say_the_same(
-    scope: Any, headers: Any, route: str | None, status: int, redact: bool
+    scope: Any, headers: Any, route: str | None, status: int, redact: bool, capture: Any
 ) -> None:
     """What is written straight from facts is what the official encoder writes of the attributes they become."""
-    app, processor = traced(redact=["token"] if redact else ())
-    serve(app, {**scope_of(scope, headers, route), "status": status})
+    app, processor = traced(redact=["token"] if redact else (), capture_request_headers=capture)
+    serve(app, {**scope_of(scope, headers, route, bool(capture)), "status": status})
     ended = processor.ended
     written = ENCODER.encode(ended)  # before anything has asked for an attribute
     assert written == official_bytes(ended)  # which asks for all of them
@@ -153,22 +170,43 @@ def test_bytes_and_attributes_say_the_same(
 
 
 @settings(max_examples=200, deadline=None)
-@given(scope=SCOPES, headers=HEADERS, route=ROUTES, status=st.sampled_from([200, 404, 500]))
-def test_a_span_from_facts_is_the_one_from_attributes(scope: Any, headers: Any, route: str | None, status: int) -> None:
+@given(
+    scope=SCOPES, headers=HEADERS, route=ROUTES, status=st.sampled_from([200, 404, 500]), capture=CAPTURES, room=ROOMS
+)
+def test_a_span_from_facts_is_the_one_from_attributes(
+    scope: Any, headers: Any, route: str | None, status: int, capture: Any, room: int | None
+) -> None:
     """Everything public of a span is the same on our provider and on the SDK's own without our spans."""
     seen = []
     for kind in (official.TracerProvider, sdk.TracerProvider):
         with pytest.MonkeyPatch.context() as patch:
             if kind is official.TracerProvider:
                 patch.setenv("ASGI_TRACE_FAST_SPANS", "false")
-            app, processor = traced(kind)
-        serve(app, {**scope_of(scope, headers, route), "status": status})
+            app, processor = traced(kind, capture_request_headers=capture, room=room)
+        serve(app, {**scope_of(scope, headers, route, bool(capture)), "status": status})
         found = [facts(span) for span in processor.ended]
         for each in found:  # what is random, or the time
             for random in ("context", "times", "json"):
                 del each[random]
         seen.append(found)
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("room", [32, 34, 40])
+def test_many_captured_headers_stay_within_the_limit(room: int) -> None:
+    """Facts and captured headers together are no more attributes than a span may have, and the latest are kept."""
+    scope = {"type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": "/", "raw_path": b"/"}
+    scope |= {"query_string": b"page=2", "client": ("203.0.113.7", 51123)}
+    seen = []
+    for kind in (official.TracerProvider, sdk.TracerProvider):
+        with pytest.MonkeyPatch.context() as patch:
+            if kind is official.TracerProvider:
+                patch.setenv("ASGI_TRACE_FAST_SPANS", "false")
+            app, processor = traced(kind, capture_request_headers="x-.*", room=room)
+        serve(app, scope_of(scope, {b"host": b"api.example.com", b"user-agent": b"u"}, "/", more=True))
+        seen.append([(list((span.attributes or {}).items()), span.dropped_attributes) for span in processor.ended])
+    assert seen[0] == seen[1]
+    assert len(seen[0][0][0]) <= room
 
 
 @pytest.mark.parametrize("redact", [(), "page", lambda name, value: "rule"], ids=["standard", "names", "rule"])
