@@ -440,7 +440,11 @@ def _pids(port: int, enough: int) -> set[str]:
     pids: set[str] = set()
 
     def ask() -> bool:
-        with Connection(port) as connection:
+        try:
+            connection = Connection(port)
+        except ConnectionRefusedError:  # a worker says that it has started before it listens
+            return False
+        with connection:
             connection.request(headers=[("Connection", "close")])
             pids.add(connection.response().body.decode())
         return len(pids) >= enough
