@@ -31,7 +31,8 @@ instrumentation = pytest.importorskip("opentelemetry.instrumentation.sqlalchemy"
 def engine(spans: CapturedSpans) -> Iterator[Any]:
     """A sync engine that is instrumented explicitly."""
     instrumentor = instrumentation.SQLAlchemyInstrumentor()
-    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.StaticPool)
+    in_any_thread = {"check_same_thread": False}  # it is closed by another thread than the one that opened it
+    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.StaticPool, connect_args=in_any_thread)
     instrumentor.instrument(engine=engine, tracer_provider=spans.tracer_provider)
     yield engine
     engine.dispose()
