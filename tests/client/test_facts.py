@@ -23,7 +23,7 @@ from asgi_trace._sdk.tracer import adopt
 from asgi_trace._semconv.client import ClientDescription
 from asgi_trace.httpx import TraceTransport
 
-from ..support.sdk import TakingLive, facts
+from ..support.sdk import Asking, OtherKind, TakingLive, facts
 
 pytestmark = pytest.mark.skipif(not same_as_sdk(adopt), reason="this SDK has other spans than ours")
 
@@ -228,19 +228,10 @@ def test_a_rule_of_the_application_is_asked_before_the_send() -> None:
 
 def test_a_sampler_of_its_own_kind_sees_all_attributes() -> None:
     """Facts become attributes at once where a sampler looks at them."""
-    asked: list[Any] = []
-
-    class Asking(Sampler):
-        def should_sample(self, *args: Any, **kwargs: Any) -> Any:
-            asked.append(dict(args[4]))
-            return ALWAYS_ON.should_sample(*args, **kwargs)
-
-        def get_description(self) -> str:
-            return "asking"
-
-    transport, _ = traced(sampler=Asking())
+    sampler = Asking()
+    transport, _ = traced(sampler=sampler)
     send(transport, USUAL.request())
-    assert asked == [DESCRIBED]
+    assert sampler.asked == [DESCRIBED]
 
 
 @pytest.mark.parametrize("looks", ["at once", "later"])
@@ -386,20 +377,7 @@ def test_threads_that_look_while_a_response_arrives_see_one_truth() -> None:
 
 def test_a_provider_of_another_kind_gets_attributes() -> None:
     """A class of the user's own that only has the API's methods is asked in the API's way, with all attributes."""
-    started: list[Any] = []
-
-    class Tracer(api.Tracer):
-        def start_span(self, *args: Any, **kwargs: Any) -> Any:
-            started.append(dict(args[3]))
-            return api.NonRecordingSpan(api.get_current_span(args[1]).get_span_context())
-
-        def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any:
-            raise NotImplementedError
-
-    class Provider(api.TracerProvider):
-        def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
-            return Tracer()
-
-    transport = TraceTransport(httpx.MockTransport(lambda request: httpx.Response(200)), tracer_provider=Provider())
+    provider = OtherKind()
+    transport = TraceTransport(httpx.MockTransport(lambda request: httpx.Response(200)), tracer_provider=provider)
     send(transport, USUAL.request(), 2)
-    assert started == [DESCRIBED, {**DESCRIBED, "http.request.resend_count": 1}]
+    assert provider.started == [DESCRIBED, {**DESCRIBED, "http.request.resend_count": 1}]

@@ -24,7 +24,7 @@ from asgi_trace._sdk.span_check import same_as_sdk
 from asgi_trace._sdk.tracer import adopt
 from asgi_trace._semconv.server import ServerDescription, server_attributes, server_facts
 
-from ..support.sdk import TakingLive, facts, heard
+from ..support.sdk import Asking, OtherKind, TakingLive, facts, heard
 
 pytestmark = pytest.mark.skipif(not same_as_sdk(adopt), reason="this SDK has other spans than ours")
 
@@ -335,20 +335,11 @@ def test_threads_that_look_while_a_request_ends_see_one_truth() -> None:
 
 def test_a_sampler_of_its_own_kind_sees_all_attributes() -> None:
     """Facts become attributes at once where something looks at them before the application runs."""
-    asked: list[Any] = []
-
-    class Asking(official.sampling.Sampler):
-        def should_sample(self, *args: Any, **kwargs: Any) -> Any:
-            asked.append(dict(args[4]))
-            return ALWAYS_ON.should_sample(*args, **kwargs)
-
-        def get_description(self) -> str:
-            return "asking"
-
-    app, processor = traced(sampler=Asking())
+    sampler = Asking()
+    app, processor = traced(sampler=sampler)
     serve(app, scope_of(USUAL, HOST))
-    assert asked[0]["url.path"] == "/items/42"
-    assert dict(processor.ended[0].attributes or {}).items() >= asked[0].items()
+    assert sampler.asked[0]["url.path"] == "/items/42"
+    assert dict(processor.ended[0].attributes or {}).items() >= sampler.asked[0].items()
 
 
 def test_a_processor_sees_all_attributes_at_the_start() -> None:
@@ -453,19 +444,6 @@ def test_one_variable_switches_our_spans_off(value: str, monkeypatch: pytest.Mon
 
 def test_a_provider_of_another_kind_gets_attributes() -> None:
     """A class of the user's own that only has the API's methods is asked in the API's way, with all attributes."""
-    started: list[Any] = []
-
-    class Tracer(api.Tracer):
-        def start_span(self, *args: Any, **kwargs: Any) -> Any:
-            started.append(dict(args[3]))
-            return api.NonRecordingSpan(api.get_current_span(args[1]).get_span_context())
-
-        def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any:
-            raise NotImplementedError
-
-    class Provider(api.TracerProvider):
-        def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
-            return Tracer()
-
-    serve(TraceMiddleware(_answer, tracer_provider=Provider()), scope_of(USUAL, HOST))
-    assert [each["url.path"] for each in started] == ["/items/42"]
+    provider = OtherKind()
+    serve(TraceMiddleware(_answer, tracer_provider=provider), scope_of(USUAL, HOST))
+    assert [each["url.path"] for each in provider.started] == ["/items/42"]

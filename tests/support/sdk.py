@@ -9,6 +9,7 @@ from enum import Enum, IntEnum
 from typing import Any
 
 from hypothesis import strategies as st
+from opentelemetry import trace as api
 from opentelemetry.sdk import trace as official
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
@@ -76,6 +77,42 @@ class TakingLive(Keeping):
     @property
     def ended(self) -> list[official.ReadableSpan]:
         return [*super().ended, *self.live]
+
+
+class Asking(Sampler):
+    """Samples everything, and keeps the attributes that it is given, as they are at that moment."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> Any:
+        self.asked.append(dict(args[4]))
+        return ALWAYS_ON.should_sample(*args, **kwargs)
+
+    def get_description(self) -> str:
+        return "asking"
+
+
+class OtherKind(api.TracerProvider):
+    """A provider of the user's own that has the API's methods only. Keeps the attributes that spans start with."""
+
+    def __init__(self) -> None:
+        self.started: list[dict[str, Any]] = []
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> api.Tracer:
+        return _OtherTracer(self.started)
+
+
+class _OtherTracer(api.Tracer):
+    def __init__(self, started: list[dict[str, Any]]) -> None:
+        self._started = started
+
+    def start_span(self, *args: Any, **kwargs: Any) -> Any:
+        self._started.append(dict(args[3]))
+        return api.NonRecordingSpan(api.get_current_span(args[1]).get_span_context())
+
+    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
 
 
 class Stage:
