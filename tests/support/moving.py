@@ -1,0 +1,99 @@
+"""The tables of the page about moving in, and the runs that hold them true.
+
+    OPTIONS = Cases("Options of `OpenTelemetryMiddleware`")
+
+
+    @OPTIONS("`tracer_provider`")
+    def tracer_provider() -> Pair:
+        return names_with_the_other_library(), names_with_ours()
+
+
+    @pytest.mark.parametrize("row", OPTIONS.titles())
+    def test_options(row: str) -> None:
+        OPTIONS.check(row)
+
+A row without a case fails, and so does a case without a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from .pages import pages
+
+PAGE = next(page for page in pages() if page.name == "asgi_trace/MOVING_IN.md")
+
+Pair = tuple[object, object]
+"""What the other library showed, and what ours did."""
+
+
+def table(heading: str) -> dict[str, dict[str, str]]:
+    """The first table below the heading: the first cell of each row, and the row's other cells by their titles."""
+    lines = iter(PAGE.text.splitlines())
+    for line in lines:
+        if re.fullmatch(rf"#{{2,4}} {re.escape(heading)}", line):
+            break
+    else:
+        raise LookupError(f"{PAGE.name} has no heading {heading!r}")
+    rows: list[list[str]] = []
+    for line in lines:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])])
+        elif rows or line.startswith("#"):
+            break
+    if not rows:
+        raise LookupError(f"{PAGE.name} has no table below {heading!r}")
+    titles = rows[0][1:]
+    found = {cells[0]: dict(zip(titles, cells[1:], strict=True)) for cells in rows[2:]}
+    assert len(found) == len(rows) - 2, f"two rows of {heading!r} have the same first cell"
+    return found
+
+
+def names(cell: str) -> list[str]:
+    """What stands between backticks in a cell."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def without_row(heading: str, expected: Iterable[str]) -> set[str]:
+    """Those of the expected names (options, variables) that the first column of the table does not have."""
+    return set(expected) - {re.split(r"[=( ]", name)[0] for title in table(heading) for name in names(title)}
+
+
+class Cases:
+    """One function for each row of a table. It runs both sides and returns what each of them showed.
+
+    Where the row's column `same?` says `yes`, both are equal. Where it says what is different, they differ, and the
+    function itself asserts how.
+    """
+
+    def __init__(self, heading: str) -> None:
+        self.heading = heading
+        self.rows = table(heading)
+        self.functions: dict[str, Callable[[], Pair]] = {}
+
+    def __call__(self, title: str) -> Callable[[Callable[[], Pair]], Callable[[], Pair]]:
+        """The case of the row that begins with this cell."""
+        assert title not in self.functions, title
+
+        def register(function: Callable[[], Pair]) -> Callable[[], Pair]:
+            self.functions[title] = function
+            return function
+
+        return register
+
+    def titles(self) -> list[str]:
+        """Each row and each case, once: what a test is parametrized over, at the end of its module."""
+        return list(dict.fromkeys([*self.rows, *self.functions]))
+
+    def check(self, title: str) -> None:
+        """Run the row's case, and hold its last cell against what was shown."""
+        assert title in self.rows, f"a case without a row in {self.heading!r}"
+        assert title in self.functions, f"a row of {self.heading!r} without a case"
+        said = self.rows[title]["same?"]
+        there, here = self.functions[title]()
+        if said == "yes":
+            assert here == there
+        else:
+            assert said, "say `yes`, or what is different"
+            assert here != there, f"nothing differs, the row may say yes: {here}"
