@@ -97,3 +97,49 @@ class Cases:
         else:
             assert said, "say `yes`, or what is different"
             assert here != there, f"nothing differs, the row may say yes: {here}"
+
+
+class Columns:
+    """One function for each row of a table whose columns are libraries. It says what a library shows, as a cell's text.
+
+    The columns other than `here` say `yes` where they show what we do.
+    """
+
+    def __init__(self, heading: str) -> None:
+        self.heading = heading
+        self.rows = table(heading)
+        self.functions: dict[str, Callable[[str], str]] = {}
+
+    def __call__(self, title: str) -> Callable[[Callable[[str], str]], Callable[[str], str]]:
+        """The case of the row that begins with this cell."""
+        assert title not in self.functions, title
+
+        def register(function: Callable[[str], str]) -> Callable[[str], str]:
+            self.functions[title] = function
+            return function
+
+        return register
+
+    def titles(self) -> list[str]:
+        """Each row and each case, once: what a test is parametrized over, at the end of its module."""
+        return list(dict.fromkeys([*self.rows, *self.functions]))
+
+    def check(self, title: str) -> None:
+        """Run the row's case for each column, and hold the cells against what was shown."""
+        assert title in self.functions, f"a row of {self.heading!r} without a case"
+        columns = list(next(iter(self.rows.values())))
+        shown = {column: self.functions[title](column) for column in columns}
+        here = shown["here"]
+        cells = {
+            column: "yes" if text == here != NOTHING and column != "here" else text for column, text in shown.items()
+        }
+        assert self.rows.get(title) == cells, f"| {title} | {' | '.join(cells.values())} |"
+
+
+NOTHING = "none"
+"""The text of a cell for what a library does not have."""
+
+
+def listed(texts: Iterable[str]) -> str:
+    """A cell with these texts between backticks."""
+    return ", ".join(f"`{text}`" for text in texts) or NOTHING
