@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
+from .._otel.unread import filled_at_first_look
+
 __all__ = ["ReceivedBaggage", "format_baggage", "merge_baggage", "parse_baggage", "receive_baggage", "shorten_baggage"]
 
 # All of 64 members and 8,192 bytes must pass; of more, whole members may be dropped.
@@ -46,16 +48,6 @@ class ReceivedBaggage(dict[str, object]):
     header: str
 
 
-class UnreadBaggage(ReceivedBaggage):
-    """Received baggage as it came. The first look at an entry parses it, and makes it a `ReceivedBaggage`.
-
-    Most requests only pass their baggage on, and a caller chooses its size. Every method that looks at entries is
-    replaced, those too for which CPython takes a short way to a dict's own memory where a subclass leaves them alone.
-    """
-
-    __slots__ = ()
-
-
 def _read(entries: ReceivedBaggage) -> ReceivedBaggage:
     """Parse it, unless another thread was first: a function, since that thread may have changed the class since."""
     lines: Any = entries.header
@@ -68,21 +60,14 @@ def _read(entries: ReceivedBaggage) -> ReceivedBaggage:
     return entries
 
 
-def _reading(name: str) -> Any:
-    def method(self: UnreadBaggage, *args: Any, **kwargs: Any) -> Any:
-        _read(self)
-        return getattr(dict, name)(self, *args, **kwargs)
+@filled_at_first_look(_read)
+class UnreadBaggage(ReceivedBaggage):
+    """Received baggage as it came. The first look at an entry parses it, and makes it a `ReceivedBaggage`.
 
-    method.__name__ = name
-    return method
+    Most requests only pass their baggage on, and a caller chooses its size.
+    """
 
-
-for _name in (
-    *("__contains__", "__delitem__", "__eq__", "__ge__", "__getitem__", "__gt__", "__ior__", "__iter__", "__le__"),
-    *("__len__", "__lt__", "__ne__", "__or__", "__repr__", "__reversed__", "__ror__", "__setitem__"),
-    *("clear", "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values"),
-):
-    setattr(UnreadBaggage, _name, _reading(_name))
+    __slots__ = ()
 
 
 def receive_baggage(lines: Sequence[bytes]) -> ReceivedBaggage | None:

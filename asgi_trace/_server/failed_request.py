@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from contextvars import ContextVar
+from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, TraceFlags, get_current_span
@@ -16,13 +17,15 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext, TraceFlags, get
 from .._otel.api import SPAN_KEY
 from .._otel.context import get_current
 from .._otel.exceptions import chain
+from .excluded_span import UnreadContext
 
 _MARK = "_asgi_trace_origin"
 
-_last: ContextVar[tuple[Span, Context, bool] | None] = ContextVar("asgi_trace_last_request", default=None)
+_last: ContextVar[tuple[Span | Context, Context, bool] | None] = ContextVar("asgi_trace_last_request", default=None)
 """The last request of this context: its span, the context that was current after it, and whether it failed.
 
-The span and not its SpanContext, since an excluded request reads its ids only when something asks for them.
+The span and not its SpanContext, and the whole context of an excluded request that nothing has looked into: ids are
+made when something asks for them.
 """
 
 
@@ -43,7 +46,8 @@ def remember_end(context: Context, failed: bool) -> None:
 
     `failed`: the application left it to the server to answer, or to end the response.
     """
-    _last.set((context.get(SPAN_KEY, INVALID_SPAN), get_current(), failed))  # type: ignore[arg-type]
+    span: Any = context if type(context) is UnreadContext else context.get(SPAN_KEY, INVALID_SPAN)
+    _last.set((span, get_current(), failed))
 
 
 def remember_failure(context: Context, exc: BaseException) -> None:
@@ -57,13 +61,17 @@ def remember_failure(context: Context, exc: BaseException) -> None:
 def last_failed() -> SpanContext | None:
     """The request that failed last in this context, as long as nothing has changed the current span since."""
     last = _last.get()
-    return last[0].get_span_context() if last is not None and last[2] and _still_there(last[1]) else None
+    return _span_context(last[0]) if last is not None and last[2] and _still_there(last[1]) else None
 
 
 def last_ended() -> SpanContext | None:
     """The request that ended last in this context, failed or not, under the same condition."""
     last = _last.get()
-    return last[0].get_span_context() if last is not None and _still_there(last[1]) else None
+    return _span_context(last[0]) if last is not None and _still_there(last[1]) else None
+
+
+def _span_context(request: Span | Context) -> SpanContext:
+    return (get_current_span(request) if isinstance(request, Context) else request).get_span_context()
 
 
 def _still_there(context: Context) -> bool:

@@ -37,7 +37,7 @@ from .coexistence import (
 )
 from .config import ServerConfig
 from .current import REQUEST_KEY
-from .excluded_span import ExcludedSpan
+from .excluded_span import UnreadContext
 from .forwarded import Forwarded
 from .metrics import CountedBodies, RequestMetrics
 from .request import Request
@@ -238,14 +238,16 @@ def _call(on_request: Callable[[Span, Scope], object], exchange: Request | WebSo
 
 def _excluded(config: ServerConfig, scope: Scope, headers: Headers) -> Context:
     """The context of an excluded request: unsampled, in the caller's trace when that is trusted."""
-    claim(scope)
-    if config.trusts is not None and not config.trusts(scope):
-        return Context({SPAN_KEY: ExcludedSpan(None, ())})
-    for name, _ in headers:  # half of what dict(headers) takes
-        if name == b"baggage":  # it is passed on, as from any other request
-            caller = config.propagation.extract(dict(headers), headers)
-            return Context({**caller, SPAN_KEY: ExcludedSpan(config.propagation, headers)})
-    return Context({SPAN_KEY: ExcludedSpan(config.propagation, headers)})
+    if FASTAPI in scope or STARLETTE in scope:
+        claim(scope)
+    else:  # claim(), without the call
+        scope[CLAIM] = CLAIMS
+        scope[FASTAPI] = None
+        scope[STARLETTE] = True
+    context = UnreadContext()
+    context.propagation = config.propagation if config.trusts is None or config.trusts(scope) else None
+    context.headers = headers
+    return context
 
 
 def _parent(
