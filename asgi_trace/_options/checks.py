@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from inspect import Parameter, iscoroutinefunction, signature
 from typing import Any
 
 from .._types import ASGIApp, Receive, Scope, Send
 
+_IN_BRACKETS = re.compile(r"\\.|\{[^}]*\}|\[[^\]]*\]|\([^)]*\)")
+"""The parts of a regular expression in which a comma separates nothing."""
+
 
 def texts(option: str, value: str | Iterable[str], advice: str) -> tuple[str, ...]:
-    """One string or several, as a tuple. Raises TypeError for anything else; `advice` says in it what to write."""
+    """One string or several, as a tuple.
+
+    Raises TypeError for anything else, where `advice` says what to write, and ValueError for one string that is a
+    comma-separated list, as other libraries and the environment variables take it: it would match nothing.
+    """
+    if isinstance(value, str) and "," in _IN_BRACKETS.sub("", value):
+        parts = [part.strip() for part in value.split(",")]
+        raise ValueError(
+            f"{option}: {value!r} is one string; write a list, {parts}, or {[value]} if the comma is meant"
+        )
     items = (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
     for item in items:
         if not isinstance(item, str):
