@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ import pytest
 from fastapi import FastAPI
 from opentelemetry.context import attach, create_key, detach, get_current, set_value
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, get_current_span
 from starlette.applications import Starlette
@@ -38,6 +41,7 @@ from ..support.asgi import (
     responding,
     serve,
     start,
+    websocket_scope,
 )
 from ..support.servers import eventually, uvicorn_serving
 
@@ -451,3 +455,33 @@ def _pids(port: int, enough: int) -> set[str]:
 
     eventually(ask, "answers of all workers")
     return pids
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Does a caller that looks before it calls see a coroutine function?"""
+    if sys.version_info >= (3, 12):
+        return inspect.iscoroutinefunction(function)
+    return asyncio.iscoroutinefunction(function)
+
+
+@pytest.mark.parametrize("options", [{}, {"metrics": "http.server.response.body.size"}])
+@pytest.mark.parametrize("scope", [http_scope(), websocket_scope()], ids=["http", "websocket"])
+def test_what_the_application_gets_looks_like_coroutine_functions(
+    spans: CapturedSpans, scope: Scope, options: dict[str, Any]
+) -> None:
+    """Libraries look before they call, and asgiref warns: `receive` and `send` are what they stand for."""
+    seen: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend((is_coroutine_function(receive), is_coroutine_function(send)))
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        raise AssertionError
+
+    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    asyncio.run(TraceMiddleware(app, meter_provider=meters, **options)(scope, receive, send))  # type: ignore[arg-type]
+    assert seen == [True, True]
+    assert len(spans) == 1

@@ -281,6 +281,52 @@ def test_a_socket_that_fails_is_explained(
     assert served.messages == [step for step in steps if isinstance(step, dict)]
 
 
+@pytest.mark.parametrize(
+    ("code", "is_failure"),
+    [
+        (1000, True),
+        (1001, False),
+        (1002, False),
+        (1010, False),
+        (1011, True),
+        (1012, False),
+        (2999, False),
+        (3000, False),
+        (3404, False),
+        (3499, False),
+        (3500, True),
+        (3599, True),
+        (3600, False),
+        (4000, False),
+        (4499, False),
+        (4500, True),
+        (4503, True),
+        (4599, True),
+        (4600, False),
+        (4999, False),
+    ],
+)
+@pytest.mark.parametrize("accepted", [False, True])
+def test_the_close_code_says_whose_fault_it_was(
+    spans: CapturedSpans, code: int, is_failure: bool, accepted: bool
+) -> None:
+    """Codes that Falcon and Litestar make of an HTTP status below 500 blame the client, as 1001 to 1010 do.
+
+    A reported exception is then handled; with any code that blames the application it is recorded.
+    """
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        if accepted:
+            await send({"type": "websocket.accept"})
+        report_exception(OutOfStock("room"))
+        await send({"type": "websocket.close", "code": code})
+
+    drive(TraceMiddleware(app), websocket_scope(), [CONNECT])
+    assert (outcome(spans.server) == SILENT) is not is_failure
+    assert len(spans.server.events) == is_failure
+
+
 def test_a_span_of_the_handshake_alone(spans: CapturedSpans) -> None:
     """With `websocket="handshake"` the exception of a refused handshake is known; what comes after it is not ours."""
     sockets: list[list[Message | Report | BaseException | str]] = [
