@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.baggage import get_all
 from opentelemetry.context import Context
 from opentelemetry.propagators.jaeger import JaegerPropagator
 from opentelemetry.propagators.textmap import (
@@ -21,7 +22,7 @@ from opentelemetry.trace import get_current_span
 
 from asgi_trace._propagation.baggage import shorten_baggage
 from asgi_trace._propagation.propagator import Propagation, caller_context
-from asgi_trace._propagation.tracestate import Level2TraceState, parse_tracestate
+from asgi_trace._propagation.tracestate import Level2TraceState, format_tracestate, parse_tracestate
 
 from ..support.propagation import PARENT, REMOTE, W3C, extract, inject, lines, remote_of, with_baggage, with_span
 
@@ -204,3 +205,95 @@ def test_the_log_says_which_step_failed(
         ("DEBUG", message),
     ]
     assert all(record.exc_info for record in caplog.records)
+
+
+BLANKS = [("", ""), (" ", " "), ("\t", "\t"), (" \t ", "\t \t"), (" ", ""), ("", " "), ("\t", ""), ("", "\t")]
+OTHER_SPACES = ["\x0b", "\x0c", "\x1c", "\x1f", "\x85", "\xa0"]
+"""What Python's `strip()` would take away as well."""
+
+
+@pytest.mark.parametrize(("before", "after"), BLANKS)
+@pytest.mark.parametrize("header", ["traceparent", "tracestate", "baggage"])
+def test_blanks_around_a_value_or_a_member_do_not_count(before: str, after: str, header: str) -> None:
+    """Spaces and tabs at either end are taken away, of the whole value and of each member of a list."""
+    sent = {"traceparent": PARENT, "tracestate": "a=1,b=2", "baggage": "c=3,d=4"}
+    sent[header] = ",".join(f"{before}{member}{after}" for member in sent[header].split(","))
+    context = extract(lines(*sent.items()))
+    parent = remote_of(context)
+    assert (parent.trace_id, parent.span_id) == (REMOTE.trace_id, REMOTE.span_id)
+    assert list(parent.trace_state.items()) == [("a", "1"), ("b", "2")]
+    assert dict(get_all(context)) == {"c": "3", "d": "4"}
+    assert inject(context) == {"traceparent": PARENT, "tracestate": "a=1,b=2", "baggage": "c=3,d=4"}
+
+
+@pytest.mark.parametrize("space", OTHER_SPACES)
+@pytest.mark.parametrize("place", ["{0}{1}", "{1}{0}"])
+def test_other_white_space_is_not_taken_away(space: str, place: str) -> None:
+    """A `traceparent` with it is invalid, a `tracestate` is discarded whole, a member of `baggage` alone."""
+
+    def read(**headers: str) -> Context:
+        return extract(lines(*({"traceparent": PARENT} | headers).items()))
+
+    assert remote_of(read(traceparent=place.format(space, PARENT))).is_valid is False
+    assert remote_of(read(tracestate=place.format(space, "a=1"))).is_valid
+    assert list(remote_of(read(tracestate="b=2," + place.format(space, "a=1"))).trace_state) == []
+    assert dict(get_all(read(baggage="b=2," + place.format(space, "a=1")))) == {"b": "2"}
+
+
+@pytest.mark.parametrize(("before", "after"), BLANKS)
+def test_blanks_do_not_make_two_keys_of_one(before: str, after: str) -> None:
+    """A request's own member gives way to ours of that key, and the others lose the blanks around them."""
+    own = f"{before}a{after}={before}own{after},{before}b=2{after},,{before}"
+    written = inject(with_baggage({"a": "1"}), {"baggage": own})["baggage"]
+    assert written == "a=1,b=2"
+
+
+@pytest.mark.parametrize(("before", "after"), BLANKS)
+def test_baggage_that_is_shortened_loses_its_blanks(before: str, after: str) -> None:
+    """They would count towards the limit; the order of what is kept stays."""
+    members = [f"k{number}=v" for number in range(200)]
+    header = ",".join(f"{before}{member}{after}" for member in members)
+    assert shorten_baggage(header) == ",".join(members[:180])
+
+
+@pytest.mark.parametrize("size", range(8150, 8200, 7))
+def test_a_long_list_with_repeated_keys_is_sent_on_as_it_came(size: int) -> None:
+    """Up to 8,192 characters, blanks not counted, repeated keys stay; of a longer list the first of each is kept."""
+    members = ["a=1", "a=2", *(f"a-longer-key-{number:03}={'v' * 256}" for number in range(29))]
+    rest = size - len(",".join(members)) - len(",z=")
+    assert 0 < rest <= 256
+    members.append(f"z={'v' * rest}")
+    assert len(",".join(members)) == size
+    state = parse_tracestate([" , ".join(members).encode()])
+    sent = "a=1,a=2," if size <= 8192 else "a=1,"  # and the longest that there is room for
+    assert format_tracestate(state, forwarded=True) == f"{sent}{members[2]}"
+    assert format_tracestate(state) == f"a=1,{members[2]}"
+    assert list(state)[:2] == ["a", "a-longer-key-000"]
+
+
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [
+        ("!#$%&'*+-.^_`|~", "!#$%&'*+-.^_`|~"),
+        ("a b", "a%20b"),
+        (" !#$&'*+-.^_`|~", "%20!#$&'*+-.^_`|~"),
+        ("100% sure", "100%25%20sure"),
+        ('(),/:;<=>?@[\\]{}"', "%28%29%2C%2F%3A%3B%3C%3D%3E%3F%40%5B%5C%5D%7B%7D%22"),
+        ("azAZ09 ", "azAZ09%20"),
+        ("pr\u00e9nom", "pr%C3%A9nom"),
+        ("\ud800", "%3F"),
+        ("", ""),
+    ],
+)
+def test_a_key_that_is_no_token_is_percent_encoded(key: str, written: str) -> None:
+    """Every character of RFC 9110's tokens but "%" stays, so that what is written is a token (Baggage 3.2)."""
+    assert inject(with_baggage({key: "1"}))["baggage"] == f"{written}=1"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [("", ""), ("a b", "a%20b"), ("a+b", "a%2Bb"), ('\u00e9,;"\\', "%C3%A9%2C%3B%22%5C"), ("\ud800", "%3F"), (7, "7")],
+)
+def test_a_value_is_percent_encoded(value: object, written: str) -> None:
+    """Whatever the application has put there, also what no encoding has."""
+    assert inject(with_baggage({"k": value}))["baggage"] == f"k={written}"

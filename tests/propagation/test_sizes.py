@@ -39,6 +39,26 @@ LISTS: list[tuple[str, list[str], list[str]]] = [
     ("just fits", [member("a", 255), member("b", 256)], [member("a", 255), member("b", 256)]),
     ("one too many", [member("a", 128), member("b", 128), member("c", 128), member("d", 128)], ["a", "b", "c"]),
     ("long ones first", [member("a", 129), member("b", 128), member("c", 200), member("d", 128)], ["a", "b", "d"]),
+    (
+        "one of 129 before three of at most 128",
+        [member("a", 129), member("b", 128), member("c", 128), member("d", 127)],
+        ["b", "c", "d"],
+    ),
+    (
+        "one of 128 before three that are shorter",
+        [member("a", 128), member("b", 128), member("c", 128), member("d", 127), "e=1"],
+        ["a", "b", "c"],
+    ),
+    (
+        "no more than must go",
+        [member("a", 128), member("b", 127), member("c", 127), member("d", 127), "e=1"],
+        ["a", "b", "c", "d"],
+    ),
+    (
+        "no more long ones than must go",
+        [member("a", 255), "b=1", member("c", 252), member("d", 129)],
+        ["a", "b", "c"],
+    ),
     ("all long ones", [member("a", 250), *(member(f"b{n}", 100) for n in range(5))], [f"b{n}" for n in range(5)]),
     ("long ones, from the end", [member("a", 200), member("b", 200), member("c", 200)], ["a", "b"]),
     ("then from the end", [member(f"k{n}", 60) for n in range(12)], [f"k{n}" for n in range(8)]),

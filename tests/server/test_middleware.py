@@ -482,6 +482,6 @@ def test_what_the_application_gets_looks_like_coroutine_functions(
         raise AssertionError
 
     meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
-    asyncio.run(TraceMiddleware(app, meter_provider=meters, **options)(scope, receive, send))  # type: ignore[arg-type]
+    asyncio.run(TraceMiddleware(app, meter_provider=meters, **options)(scope, receive, send))
     assert seen == [True, True]
     assert len(spans) == 1

@@ -1,0 +1,1 @@
+"""The semantic conventions: names, and what a scope or a request becomes."""
