@@ -42,14 +42,14 @@ from mutmut.mutation.mutators import mutation_operators
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / ".mutants"
 # The tests that run the request path in their own process. Servers in processes of their own would not see a mutant.
-TESTS = ["propagation", "server", "client", "logs", "options", "otel", "sdk", "traced", "routing", "routes"]
+TESTS = ["propagation", "semconv", "server", "client", "logs", "options", "otel", "sdk", "traced", "routing", "routes"]
 PLAIN = ["-q", "-p", "no:randomly", "-p", "no:xdist", "-p", "no:cacheprovider"]
 PLAIN += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
 MOST_SECONDS = 5.0  # of tests for one mutant, by the time that they took when coverage was recorded; `--seconds`
 
 
 NOT_TRIED = 99  # exit status: the code could not be exchanged
-MOST_WAIT = 120  # seconds for one mutant, after which it counts as killed: it hangs
+MOST_WAIT = 60  # seconds for one mutant, after which it counts as killed: it hangs
 
 
 @dataclass(frozen=True)
@@ -373,23 +373,23 @@ def run(mutants: list[Mutant], results: Results, tests: Tests) -> None:
 
 def show(mutants: list[Mutant], results: Results) -> None:
     """The survivors with their difference, then one line for each directory, with the 95 % interval of its score."""
-    counts: dict[str, list[int]] = {}
+    outcomes: dict[str, list[tuple[bool, bool]]] = {}  # of each directory: whether a mutant survived, or hung
     for mutant in mutants:
         result = results.of.get(mutant.key)
         if result is None:
             continue
         survived = result["outcome"] == "survived"
-        count = counts.setdefault(str(Path(mutant.path).parent), [0, 0])
-        count[survived] += 1
+        outcomes.setdefault(str(Path(mutant.path).parent), []).append((survived, result["status"] == signal.SIGALRM))
         if survived:
             before = (ROOT / mutant.path).read_text("utf-8").splitlines()
             difference = list(difflib.unified_diff(before, mutant.code.splitlines(), n=0, lineterm=""))[3:]
             print(mutant.key, mutant.function, f"({result['tests']} tests)", *difference, sep="\n  ")
-    for directory, (killed, survived) in sorted(counts.items()):
-        total = killed + survived
+    for directory, found in sorted(outcomes.items()):
+        total, survived, hung = len(found), sum(each for each, _ in found), sum(each for _, each in found)
+        killed = total - survived
         low, high = interval(killed, total)
         score = f"{killed / total:.1%} ({low:.1%} to {high:.1%} of all)"
-        print(f"{directory}: {total} mutants, {killed} killed, {survived} survived: {score}")
+        print(f"{directory}: {total} mutants, {killed} killed ({hung} hung), {survived} survived: {score}")
 
 
 def interval(killed: int, total: int) -> tuple[float, float]:

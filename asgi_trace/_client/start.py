@@ -241,6 +241,8 @@ def _without_span(config: ClientConfig, request: Any, call: Call | None, context
         if call is None:
             call = claim(config, request)
         if call is not None:
+            if call.span is not None and not hasattr(call, "context"):  # it failed before what follows the span's start
+                call.context = Context({**context, SPAN_KEY: call.span})
             _write_context(call, context, None, None)
     except Exception:
         config.guard.report("starting a client span")
