@@ -282,7 +282,7 @@ class Call:
             if span is not None:
                 span.end(end)
             if metrics is not None:
-                metrics.finished(self.context, end - self.started_at)
+                metrics.finished(end - self.started_at)
         except Exception:
             self.config.guard.report("ending a span")
 

@@ -65,7 +65,7 @@ class ClientConfig:
         self.library = library
         self.guard = Guard()
         self.tracers = Tracers(tracer_provider)
-        self.metrics = Metrics("client", metrics, meter_provider)
+        self.metrics = Metrics("client", metrics, meter_provider, dict)
         self.propagation = Propagation(propagator)
         self.destinations = Destinations(propagate_to)
         self.redaction = Redaction(redact)

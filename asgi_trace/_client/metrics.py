@@ -7,6 +7,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 
+from .._otel.api import SPAN_KEY
 from .._otel.metrics import Metrics
 from .._semconv.names import METHOD, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE
 from .._types import Attributes, AttributeValue
@@ -22,7 +23,10 @@ class CallMetrics:
     bodies, counted only for the instruments that want them.
     """
 
-    __slots__ = ("_active", "_metrics", "_upload", "labels", "received", "sent")
+    __slots__ = ("_active", "_metrics", "_upload", "context", "labels", "received", "sent")
+
+    context: Context
+    """What is current during the send."""
 
     def __init__(self, metrics: Metrics, attributes: Mapping[str, AttributeValue]) -> None:
         self._metrics = metrics
@@ -34,6 +38,7 @@ class CallMetrics:
 
     def started(self, context: Context, request: Any, library: Library) -> None:
         """The request is about to be sent."""
+        self.context = context
         self._metrics.started(self._active, context)
         if not self._metrics.counts_bodies:
             return
@@ -58,9 +63,15 @@ class CallMetrics:
             length = response.headers.get("content-length", "")
             self.received = int(length) if length.isdigit() else len(response.content)
 
-    def finished(self, context: Context, nanoseconds: int) -> None:
+    @property
+    def span(self) -> object:
+        """The span of the send, also where that is not recorded."""
+        return self.context.get(SPAN_KEY)
+
+    def finished(self, nanoseconds: int) -> None:
         """The send has ended, after as long as its span."""
-        self._metrics.finished(self._active, self.labels, context, nanoseconds, self.sent, self.received)
+        labels = tuple(self.labels.items())
+        self._metrics.finished(self._active, labels, self, nanoseconds, self.sent, self.received)
 
 
 class _Upload:

@@ -6,10 +6,10 @@ sends: never a path, an address or an original method. Nothing is computed until
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from opentelemetry.metrics import get_meter, get_meter_provider
 
@@ -52,9 +52,26 @@ _DESCRIPTIONS = {
 }
 """The conventions' own words."""
 
+Labels: TypeAlias = tuple[Any, ...]
+"""What the labels of a measurement are made of. Most measurements have the same ones as earlier ones."""
+LabelsOf: TypeAlias = Callable[[Labels], Attributes]
+"""Makes the labels of that; it may return the same dict again."""
+
+
+class Measured(Protocol):
+    """What a measurement belongs to: a request that was served or sent."""
+
+    @property
+    def context(self) -> Context:
+        """The context that holds its span: what an exemplar points at. It may be made at each look."""
+
+    @property
+    def span(self) -> Any:
+        """The span in `context`."""
+
 
 class Metrics:
-    """The instruments of one side, `server` or `client`, that `metrics=` names.
+    """The instruments of one side, `server` or `client`, that `metrics=` names; `labels_of` makes their labels.
 
     Raises ValueError for a name that is not an instrument of that side, TypeError for anything but names.
     """
@@ -62,6 +79,7 @@ class Metrics:
     __slots__ = (
         "_active",
         "_duration",
+        "_labels_of",
         "_record_duration",
         "_request_size",
         "_response_size",
@@ -71,7 +89,9 @@ class Metrics:
         "state",
     )
 
-    def __init__(self, side: str, names: str | Iterable[str], meter_provider: MeterProvider | None) -> None:
+    def __init__(
+        self, side: str, names: str | Iterable[str], meter_provider: MeterProvider | None, labels_of: LabelsOf
+    ) -> None:
         known = _SERVER if side == "server" else _CLIENT
         duration, active, request_size, response_size = known
         provider = get_meter_provider() if meter_provider is None else meter_provider
@@ -83,6 +103,7 @@ class Metrics:
         self.state = instrument_state(next(iter(instruments.values()), None))
         """While `state[REAL]` is None, nothing is measured. The server asks that first: it costs less than `live()`."""
         self._settled = False
+        self._labels_of = labels_of
         self._record_duration: Any = None
         self.counts_active = self._active is not None
         self.counts_bodies = self._request_size is not None or self._response_size is not None
@@ -106,40 +127,46 @@ class Metrics:
     def finished(
         self,
         active: Attributes,
-        attributes: Attributes,
-        context: Context,
+        labels: Labels,
+        measured: Measured,
         nanoseconds: int,
         request_size: int,
         response_size: int,
     ) -> None:
         """A request ended. `active` is what `started` got; sizes are bytes on the wire, without headers.
 
-        `context` holds the request's span: what an exemplar points at. Where the clock was set back in between, the
-        duration is 0.
+        Where the clock was set back in between, the duration is 0.
         """
-        if self._active is not None:
-            self._active.add(-1, active, context)
         if self._duration is not None:
             record = self._record_duration or self._duration_record()
-            record(max(nanoseconds, 0) / 1e9, attributes, context)
+            record((nanoseconds if nanoseconds > 0 else 0) / 1e9, labels, measured)
+        if not (self.counts_active or self.counts_bodies):
+            return
+        context = measured.context
+        if self._active is not None:
+            self._active.add(-1, active, context)
         if self._request_size is not None:
-            self._request_size.record(request_size, attributes, context)
+            self._request_size.record(request_size, self._labels_of(labels), context)
         if self._response_size is not None:
-            self._response_size.record(response_size, attributes, context)
+            self._response_size.record(response_size, self._labels_of(labels), context)
 
     def _duration_record(self) -> Any:
         """The `record` of the duration's real instrument, faster where that is the SDK's; remembered from then on."""
         real: Any = instrument_state(self._duration)[REAL]
-        if real is None:
-            return self._duration.record  # type: ignore[union-attr]
-        record = real.record
-        if type(real).__module__.startswith("opentelemetry.sdk."):
+        record = None
+        if real is not None and type(real).__module__.startswith("opentelemetry.sdk."):
             try:
-                record = import_module("asgi_trace._sdk.histogram").fast_record(real)
+                record = import_module("asgi_trace._sdk.histogram").fast_record(real, self._labels_of)
             except Exception as exc:
                 _stands_aside(repr(exc))
-        self._record_duration = record
+        record = record or self._plain_record(real or self._duration)
+        if real is not None:
+            self._record_duration = record
         return record
+
+    def _plain_record(self, histogram: Any) -> Any:
+        labels_of = self._labels_of
+        return lambda value, labels, measured: histogram.record(value, labels_of(labels), measured.context)
 
 
 @cache

@@ -14,9 +14,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cache
 from time import time_ns
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics._internal._view_instrument_match import _hash_attributes
 from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
@@ -30,55 +30,58 @@ from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from .._guard import logger
 from .._otel.api import SPAN_KEY
+from .._otel.metrics import Labels, LabelsOf, Measured
+from .._types import Attributes
 from .span import _Span
 from .tracer import TracerProvider
 from .unsampled_span import UnsampledSpan
 
-Record: TypeAlias = Callable[[float, "dict[str, str | int]", Context], object]
-"""Records a value that is finite and not negative, with labels of text and numbers that nothing changes any more."""
+Record: TypeAlias = Callable[[float, Labels, Measured], object]
+"""Records a value for the request that it was measured of."""
 
-Add: TypeAlias = Callable[[float, int, "dict[str, str | int]", Context, bool], object]
-"""Adds a value, taken at a time in nanoseconds, to one point; the last argument says whether it may be an exemplar."""
+Add: TypeAlias = Callable[[float, Attributes, Measured, bool], object]
+"""Adds a value to one point; the last argument says whether it may be an exemplar. The labels are never changed."""
 
 MAX_REMEMBERED = 1000
 
 
 class FastHistogram:
-    """Measures with one histogram of the SDK."""
+    """Measures with one histogram of the SDK; `labels_of` makes the labels."""
 
-    __slots__ = ("_consumer", "_histogram", "_known", "_storages")
+    __slots__ = ("_consumer", "_histogram", "_known", "_labels_of", "_storages")
 
-    def __init__(self, histogram: Any) -> None:
+    def __init__(self, histogram: Any, labels_of: LabelsOf) -> None:
         self._histogram = histogram
+        self._labels_of = labels_of
         self._consumer = histogram._measurement_consumer
         self._storages: Any = None
-        self._known: dict[Any, tuple[Add, ...]] = {}
+        self._known: dict[Labels, tuple[Attributes, tuple[Add, ...]]] = {}
 
-    def record(self, value: float, labels: dict[str, str | int], context: Context) -> None:
+    def record(self, value: float, labels: Labels, measured: Measured) -> None:
         """See `Record`."""
-        consumer, histogram = self._consumer, self._histogram
+        consumer = self._consumer
         if consumer._reader_storages is not self._storages:  # a reader came or went
             self._known = {}
             self._storages = consumer._reader_storages
-        key = tuple(labels.items())
-        points = self._known.get(key)
-        if points is None or not context or not histogram._is_enabled() or not 0 <= value < math.inf:
-            histogram.record(value, labels, context)
-            if points is None and len(self._known) < MAX_REMEMBERED:
-                self._remember(key, labels)
+        known = self._known.get(labels)
+        if known is None or not self._histogram._is_enabled() or not 0 <= value < math.inf:
+            made = self._labels_of(labels)
+            self._histogram.record(value, made, measured.context)
+            if known is None and len(self._known) < MAX_REMEMBERED:
+                self._remember(labels, made)
             return
-        now = time_ns()
+        made, points = known
         exemplars = consumer._sdk_config.exemplar_filter
-        span: Any = context.get(SPAN_KEY)
-        ours = type(span) is _Span
-        if type(exemplars) is TraceBasedExemplarFilter and (ours or type(span) is UnsampledSpan):
-            chosen = ours and span.is_sampled()  # what the filter says, without a span context to look into
+        kind = type(measured.span)
+        if type(exemplars) is TraceBasedExemplarFilter and (kind is UnsampledSpan or kind is _Span):
+            # What the filter says, without a context and a span context to look into.
+            chosen = kind is _Span and measured.span.is_sampled()
         else:
-            chosen = exemplars.should_sample(value, now, labels, context)
+            chosen = exemplars.should_sample(value, time_ns(), made, measured.context or get_current())
         for add in points:
-            add(value, now, labels, context, chosen)
+            add(value, made, measured, chosen)
 
-    def _remember(self, key: Any, labels: dict[str, str | int]) -> None:
+    def _remember(self, key: Labels, labels: Attributes) -> None:
         found: list[Add] = []
         for storage in self._storages.values():
             for match in storage._get_or_init_view_instrument_match(self._histogram):
@@ -91,7 +94,7 @@ class FastHistogram:
                     found.append(_Buckets(aggregation).add)
                 else:
                     found.append(_Point(self._histogram, aggregation).add)
-        self._known[key] = tuple(found)
+        self._known[key] = labels, tuple(found)
 
 
 class _Point:
@@ -103,9 +106,10 @@ class _Point:
         self._histogram = histogram
         self._aggregate = aggregation.aggregate
 
-    def add(self, value: float, now: int, labels: dict[str, str | int], context: Context, chosen: bool) -> None:
+    def add(self, value: float, labels: Attributes, measured: Measured, chosen: bool) -> None:
         """See `Add`."""
-        self._aggregate(Measurement(value, now, self._histogram, context, labels), chosen)
+        context = measured.context or get_current()
+        self._aggregate(Measurement(value, time_ns(), self._histogram, context, labels), chosen)
 
 
 class _Buckets:
@@ -126,11 +130,13 @@ class _Buckets:
         if aligned and tuple(reservoir._boundaries) != self._boundaries:
             self._exemplars = None
 
-    def add(self, value: float, now: int, labels: dict[str, str | int], context: Context, chosen: bool) -> None:
+    def add(self, value: float, labels: Attributes, measured: Measured, chosen: bool) -> None:
         """See `Add`."""
         point = self._aggregation
         bucket = bisect_left(self._boundaries, value)
-        with self._lock:
+        lock = self._lock
+        lock.acquire()  # not `with`, which takes twice the instructions
+        try:
             counts = point._value
             if counts is None:  # the first one since a collection
                 counts = point._value = [0] * (len(self._boundaries) + 1)
@@ -141,32 +147,43 @@ class _Buckets:
                     point._min = value
                 if value > point._max:
                     point._max = value
+        finally:
+            lock.release()
         if chosen:
-            span: Any = context.get(SPAN_KEY)
-            if type(span) is _Span and self._exemplars is not None:
-                self._keep(bucket, value, now, labels, span)
+            if type(measured.span) is _Span and self._exemplars is not None:
+                self._keep(bucket, value, labels, measured.span)
             else:
-                self._reservoir.offer(value, now, labels, context)
+                self._reservoir.offer(value, time_ns(), labels, measured.context or get_current())
 
-    def _keep(self, bucket: int, value: float, now: int, labels: dict[str, str | int], span: _Span) -> None:
+    def _keep(self, bucket: int, value: float, labels: Attributes, span: _Span) -> None:
         """What the reservoir does: the last exemplar of each bucket stays."""
         trace_id, span_id = span.ids()  # no span context is made
         with self._reservoir._lock:
             exemplar = self._exemplars[bucket]
             exemplar._ExemplarBucket__value = value
-            exemplar._ExemplarBucket__time_unix_nano = now
+            exemplar._ExemplarBucket__time_unix_nano = time_ns()
             exemplar._ExemplarBucket__attributes = labels
             exemplar._ExemplarBucket__trace_id = trace_id
             exemplar._ExemplarBucket__span_id = span_id
             exemplar._ExemplarBucket__offered = True
 
 
-def fast_record(histogram: Any) -> Record:
-    """The `record` of an instrument: a faster one where it is a histogram of the SDK that works as expected."""
-    record: Record = histogram.record
+def fast_record(histogram: Any, labels_of: LabelsOf) -> Record | None:
+    """A faster `record` of an instrument that is a histogram of the SDK and works as expected; else None."""
     if type(histogram) is _Histogram and _same_as_sdk():
-        record = FastHistogram(histogram).record
-    return record
+        return FastHistogram(histogram, labels_of).record
+    return None
+
+
+class _InContext(NamedTuple):
+    """What is measured in a trial."""
+
+    context: Context
+
+    @property
+    def span(self) -> Any:
+        """See `Measured`."""
+        return self.context.get(SPAN_KEY)
 
 
 @cache
@@ -176,7 +193,7 @@ def _same_as_sdk() -> bool:
         tracer = TracerProvider(ALWAYS_ON, Resource.get_empty(), shutdown_on_exit=False).get_tracer("check")
         contexts = [set_span_in_context(each, Context()) for each in (tracer.start_span("check"), INVALID_SPAN)]
         expected = _points(lambda histogram: histogram.record, contexts)
-        if expected == _points(lambda histogram: FastHistogram(histogram).record, contexts):
+        if expected == _points(in_contexts, contexts):
             return True
         reason = "its points differ from ours"
     except Exception as exc:
@@ -185,7 +202,13 @@ def _same_as_sdk() -> bool:
     return False
 
 
-def _points(way: Callable[[Any], Record], contexts: Sequence[Context]) -> list[Any]:
+def in_contexts(histogram: Any) -> Callable[[float, Attributes, Context], object]:
+    """Our way of measuring, called like the SDK's `record`."""
+    fast = FastHistogram(histogram, dict)
+    return lambda value, labels, context: fast.record(value, tuple(labels.items()), _InContext(context))
+
+
+def _points(way: Callable[[Any], Any], contexts: Sequence[Context]) -> list[Any]:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     record = way(provider.get_meter("check").create_histogram("check"))

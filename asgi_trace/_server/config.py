@@ -26,6 +26,7 @@ from .._semconv.server import ServerDescription, server_attributes
 from .._types import Attributes, Headers, Message, Scope
 from .failed_request import server_logs_afterwards
 from .forwarded import NOTHING_FORWARDED, Forwarded, forwarded_attributes, read_forwarded
+from .metrics import request_labels
 from .networks import TrustedProxies
 from .response_header import response_header_of
 from .trust import caller_policy
@@ -89,7 +90,7 @@ class ServerConfig:
         provider("meter_provider", meter_provider, "get_meter")
         self.guard = Guard()
         self.tracers = Tracers(tracer_provider)
-        self.metrics = Metrics("server", metrics, meter_provider)
+        self.metrics = Metrics("server", metrics, meter_provider, request_labels)
         self.handshake_only = one_of("websocket", websocket, ("connection", "handshake")) == "handshake"
         self.propagation = Propagation(propagator)
         self.excluded_path, self.excluded = exclusion(exclude, self.guard)

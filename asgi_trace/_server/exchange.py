@@ -167,7 +167,7 @@ class Exchange:
             self.config.guard.report("ending a span")
         if self.metrics is not None:
             try:
-                self.metrics.finished(self.context, self.end_time, self.status, self.template, error)
+                self.metrics.finished(self, error)
             except Exception:
                 self.config.guard.report("recording a metric")
 

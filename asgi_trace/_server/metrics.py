@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable
-
-from opentelemetry.context import Context
+from typing import Any, Protocol
 
 from .._guard import Guard
-from .._otel.metrics import Metrics
+from .._otel.metrics import Measured, Metrics
 from .._semconv.http import DEFAULT_PORTS
 from .._semconv.names import ERROR_TYPE, METHOD, PROTOCOL_VERSION, ROUTE, SCHEME, STATUS_CODE
 from .._types import Attributes, Message, Receive, Send
@@ -20,38 +19,63 @@ from .coroutine_function import coroutine_function
 _KNOWN_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
 
 
+class MeasuredRequest(Measured, Protocol):
+    """What is recorded of a request; times are nanoseconds."""
+
+    method: str
+    status: int
+    template: str | None
+    started_at: int
+    end_time: int
+
+
 class RequestMetrics:
     """One request that a meter records, also when its span is not recorded.
 
-    `labels` grow until it ends; those it starts with are the active request's. Times are nanoseconds, sizes bytes.
+    Scheme and version are those it came with: the application may change its scope. `received` and `sent` are bytes.
     """
 
-    __slots__ = ("_active", "_metrics", "_started_at", "labels", "received", "sent")
+    __slots__ = ("_active", "_metrics", "_scheme", "_version", "received", "sent")
 
-    def __init__(self, metrics: Metrics, method: str, scheme: str, version: str | None, started_at: int) -> None:
+    def __init__(self, metrics: Metrics, scheme: str, version: str | None) -> None:
         self._metrics = metrics
-        self._started_at = started_at
-        self._active: Attributes = {METHOD: method, SCHEME: scheme if scheme in DEFAULT_PORTS else "http"}
-        self.labels = self._active.copy()
-        if version in _KNOWN_VERSIONS:
-            self.labels[PROTOCOL_VERSION] = version
+        self._scheme = scheme if scheme in DEFAULT_PORTS else "http"
+        self._version = version if version in _KNOWN_VERSIONS else None
+        self._active: Attributes = _NO_LABELS
         self.received = 0
         self.sent = 0
 
-    def started(self, context: Context) -> None:
-        """The request began."""
-        self._metrics.started(self._active, context)
+    def started(self, request: MeasuredRequest) -> None:
+        """The request began, and the active ones are counted."""
+        self._active = {METHOD: request.method, SCHEME: self._scheme}
+        self._metrics.started(self._active, request.context)
 
-    def finished(self, context: Context, ended_at: int, status: int, route: str | None, error: str | None) -> None:
-        """The request has ended; `status` is 0 when no response started."""
-        labels = self.labels
-        if status:
-            labels[STATUS_CODE] = status
-        if route:
-            labels[ROUTE] = route
-        if error is not None:
-            labels[ERROR_TYPE] = error
-        self._metrics.finished(self._active, labels, context, ended_at - self._started_at, self.received, self.sent)
+    def finished(self, request: MeasuredRequest, error: str | None) -> None:
+        """The request has ended, with `error` as its `error.type`."""
+        labels = request.method, self._scheme, self._version, request.status, request.template, error
+        duration = request.end_time - request.started_at
+        self._metrics.finished(self._active, labels, request, duration, self.received, self.sent)
+
+
+_NO_LABELS: Attributes = {}
+
+
+def request_labels(values: tuple[Any, ...]) -> Attributes:
+    """The labels of a request, of method, scheme, version, status, route and error type.
+
+    The status is 0 when no response started; version, route and error type may be None.
+    """
+    method, scheme, version, status, route, error = values
+    labels: Attributes = {METHOD: method, SCHEME: scheme}
+    if version is not None:
+        labels[PROTOCOL_VERSION] = version
+    if status:
+        labels[STATUS_CODE] = status
+    if route:
+        labels[ROUTE] = route
+    if error is not None:
+        labels[ERROR_TYPE] = error
+    return labels
 
 
 class CountedBodies:

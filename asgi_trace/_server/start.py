@@ -150,9 +150,9 @@ def _trace(
     except BaseException:
         span.end()
         raise
-    receive, send = exchange.receive, exchange.send
-    if measured or config.on_request is not None:
-        receive, send = _observed(exchange, forwarded, started_at)
+    receive, send = (exchange.receive, exchange.send) if forwarded is None else _measured(exchange, forwarded)
+    if recording and config.on_request is not None:
+        _call(config.on_request, exchange)
     if type(received) is tuple:  # _attached(), without the call
         return Context({SPAN_KEY: span, REQUEST_KEY: exchange}), receive, send, exchange
     return _attached(received, span, exchange), receive, send, exchange
@@ -194,29 +194,17 @@ def _attached(received: Context | RemoteParent, span: Any, request: Any) -> Cont
     return Context({**received, SPAN_KEY: span, REQUEST_KEY: request})  # type: ignore[dict-item]
 
 
-def _observed(exchange: Request | WebSocket, forwarded: Forwarded | None, started_at: int) -> tuple[Receive, Send]:
-    """Let a meter record the request, unless `forwarded` is None, and call the hook `on_request`.
-
-    Returns the application's `receive` and `send`.
-    """
-    ends = (exchange.receive, exchange.send) if forwarded is None else _measure(exchange, forwarded, started_at)
-    if exchange.config.on_request is not None and exchange.recording:
-        _call(exchange.config.on_request, exchange)
-    return ends
-
-
-def _measure(exchange: Request | WebSocket, forwarded: Forwarded, started_at: int) -> tuple[Receive, Send]:
+def _measured(exchange: Request | WebSocket, forwarded: Forwarded) -> tuple[Receive, Send]:
     """Let a meter record the request. Returns the application's `receive` and `send`."""
-    config, scope, method = exchange.config, exchange.scope, exchange.method
+    config, scope = exchange.config, exchange.scope
     receive, send = exchange.receive, exchange.send
     try:
         scheme = forwarded.scheme or server_scheme(scope)
-        metrics = RequestMetrics(config.metrics, method, scheme, server_protocol(scope), started_at)
-        exchange.metrics = metrics
+        exchange.metrics = metrics = RequestMetrics(config.metrics, scheme, server_protocol(scope))
         if config.metrics.counts_active:
-            metrics.started(exchange.context)
+            metrics.started(exchange)
         if config.metrics.counts_bodies:
-            bodies = CountedBodies(metrics, config.guard, method, receive, send)
+            bodies = CountedBodies(metrics, config.guard, exchange.method, receive, send)
             return bodies.receive, bodies.send
     except Exception:
         config.guard.report("recording a metric")

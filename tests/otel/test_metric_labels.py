@@ -169,3 +169,37 @@ def test_the_host_is_no_label(meters: Meters, spans: CapturedSpans) -> None:
     for host in (b"a.test", b"b.test", b"c.test:8443"):
         drive(traced(OK, meters, metrics=SERVER), http_scope(headers=[(b"host", host)]))
     assert [len(meters.points(name)) for name in SERVER] == [1, 1, 1, 1]
+
+
+def test_labels_are_those_that_the_request_came_with(meters: Meters) -> None:
+    """An application that writes another scheme into its scope, as a proxy's headers ask for, changes no label."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.update(scheme="https", http_version="3")
+        await OK(scope, receive, send)
+
+    drive(traced(app, meters, metrics=SERVER))
+    assert [labels(meters.point(name))["url.scheme"] for name in SERVER] == ["http"] * 4
+    assert labels(meters.point())["network.protocol.version"] == "1.1"
+
+
+def test_requests_that_differ_in_one_label_are_different_points(meters: Meters) -> None:
+    """Status, method, scheme, version and error each make a point of their own, again and again."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start(404 if scope["method"] == "PUT" else 200))
+        if scope["method"] == "DELETE":
+            raise ValueError
+        await send(body(b""))
+
+    middleware = traced(app, meters)
+    different: list[dict[str, Any]] = [
+        {},
+        {"method": "PUT"},
+        {"method": "DELETE"},
+        {"scheme": "https"},
+        {"http_version": "1.0"},
+    ]
+    for keys in different * 3:
+        drive(middleware, http_scope(**keys))
+    assert [point.count for point in meters.points(DURATION)] == [3] * len(different)

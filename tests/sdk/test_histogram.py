@@ -21,7 +21,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from asgi_trace._options.redact import Redaction
 from asgi_trace._propagation.traceparent import read_remote_parent
 from asgi_trace._sdk import histogram as module
-from asgi_trace._sdk.histogram import FastHistogram, fast_record
+from asgi_trace._sdk.histogram import FastHistogram, _InContext, fast_record, in_contexts
 from asgi_trace._sdk.tracer import TracerProvider
 from asgi_trace._sdk.unsampled_span import UnsampledSpan
 from asgi_trace._semconv.server import ServerDescription
@@ -106,7 +106,7 @@ def test_both_ways_collect_the_same(name: str, caplog: pytest.LogCaptureFixture)
     if "few" in name and "aggregation_cardinality_limit" not in View.__init__.__code__.co_varnames:
         return
     seen = []
-    for way in (lambda histogram: histogram.record, lambda histogram: FastHistogram(histogram).record):
+    for way in (lambda histogram: histogram.record, in_contexts):
         caplog.clear()
         settings = SETTINGS[name]()
         provider = MeterProvider(shutdown_on_exit=False, **settings)
@@ -123,11 +123,11 @@ def test_both_ways_collect_the_same(name: str, caplog: pytest.LogCaptureFixture)
 def test_a_set_of_labels_is_looked_up_once() -> None:
     """The second measurement with the same labels goes straight to its aggregation; what is remembered is bounded."""
     provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
-    fast = FastHistogram(provider.get_meter("test").create_histogram("duration"))
+    fast = FastHistogram(provider.get_meter("test").create_histogram("duration"), dict)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MAX_REMEMBERED", 2)
         for number in (1, 2, 3, 1, 2, 3):
-            fast.record(1.0, {"a": number}, CONTEXTS[0])
+            fast.record(1.0, (("a", number),), _InContext(CONTEXTS[0]))
     assert list(fast._known) == [(("a", 1),), (("a", 2),)]
 
 
@@ -136,11 +136,11 @@ def test_a_histogram_that_is_switched_off_measures_nothing() -> None:
     reader = InMemoryMetricReader()
     provider: Any = MeterProvider([reader], shutdown_on_exit=False)
     histogram: Any = provider.get_meter("test").create_histogram("duration")
-    fast = FastHistogram(histogram)
-    fast.record(1.0, {"a": 1}, CONTEXTS[0])
+    record = in_contexts(histogram)
+    record(1.0, {"a": 1}, CONTEXTS[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(histogram), "_is_enabled", lambda self: False)
-        fast.record(1.0, {"a": 1}, CONTEXTS[0])
+        record(1.0, {"a": 1}, CONTEXTS[0])
     assert [sums[0] for _, _, sums, _ in points(reader)] == [1]
 
 
@@ -150,14 +150,14 @@ def test_an_sdk_that_measures_otherwise_is_used_itself(
     """Where the trial differs, or a name that is needed is gone, the SDK's own `record` is called, as one INFO says."""
     caplog.set_level("INFO")
     histogram: Any = MeterProvider([], shutdown_on_exit=False).get_meter("test").create_histogram("duration")
-    assert fast_record(histogram) != histogram.record
+    assert fast_record(histogram, dict) is not None
     for broken in (lambda value: value, lambda value: 1 / 0):
         module._same_as_sdk.cache_clear()
         monkeypatch.setattr(module, "_hash_attributes", broken)
         original = FastHistogram.record
         monkeypatch.setattr(FastHistogram, "record", lambda self, value, *args, _o=original: _o(self, value + 1, *args))
         caplog.clear()
-        assert [fast_record(histogram), fast_record(histogram)] == [histogram.record] * 2
+        assert [fast_record(histogram, dict), fast_record(histogram, dict)] == [None, None]
         assert [record.levelname for record in caplog.records] == ["INFO"]
         monkeypatch.undo()
     module._same_as_sdk.cache_clear()
