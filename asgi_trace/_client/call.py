@@ -131,8 +131,7 @@ class Call:
         request, self.request = self.request, None
         if request is None:
             return
-        if self._own_headers is not None:
-            request.headers = self._own_headers
+        request.headers = self._own_headers
         _on_the_way.pop(id(request), None)
         history, config = self.history, self.config
         if history is not None and history.senders and config in history.senders:

@@ -34,9 +34,10 @@ class Destinations:
             self._patterns = tuple(_host_pattern(host) for host in hosts)
 
     def allow(self, url: Any, host: str, port: int) -> bool:
-        """May a request to `url` carry our context? `host` without brackets, `port` as used on the wire."""
-        if self.everywhere:
-            return True
+        """May a request to `url` carry our context, where that is not allowed `everywhere`?
+
+        `host` is without brackets, `port` as used on the wire.
+        """
         if self._decide is not None:
             return self._decide(url)
         host = host.lower().rstrip(".")

@@ -189,9 +189,9 @@ def _shortened(members: list[str], most: int) -> list[str]:
     total = sum(map(len, members)) + len(members) - 1
     kept: list[str | None] = list(members)
     rightmost_first = range(len(members) - 1, -1, -1)
-    for index in [i for i in rightmost_first if len(members[i]) > LONG_MEMBER] + list(rightmost_first):
-        if total <= most:
-            break
+    order = iter([i for i in rightmost_first if len(members[i]) > LONG_MEMBER] + list(rightmost_first))
+    while total > most:  # it ends with the last member at the latest: without members the total is -1
+        index = next(order)
         if kept[index] is not None:
             total -= len(members[index]) + 1
             kept[index] = None

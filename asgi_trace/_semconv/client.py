@@ -116,12 +116,9 @@ def client_protocol(extensions: Any) -> str | None:
 
 def client_peer(extensions: Any) -> tuple[str, int | None] | None:
     """`network.peer.address` and `.port`: the other end of the real socket, an IP address or a unix socket's path."""
-    stream = extensions.get("network_stream")
-    if stream is None:
-        return None
     try:
-        peer = stream.get_extra_info("server_addr")
-    except Exception:  # the socket is closed already
+        peer = extensions["network_stream"].get_extra_info("server_addr")
+    except Exception:  # the socket is closed already, or the transport has put something else there
         return None
     if isinstance(peer, (tuple, list)) and len(peer) >= 2 and isinstance(peer[0], str) and _is_ip_address(peer[0]):
         return peer[0], peer[1] if isinstance(peer[1], int) else None

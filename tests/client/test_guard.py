@@ -74,6 +74,76 @@ def test_an_sdk_that_fails_does_not_disturb_a_call(caplog: pytest.LogCaptureFixt
     assert otel_context.get_current() == before
 
 
+class Untraceable(TracerProvider):
+    """A provider that fails when it is asked for a tracer."""
+
+    def get_tracer(self, *arguments: Any, **named: Any) -> Any:
+        raise RuntimeError("no tracer")
+
+
+@pytest.mark.parametrize("broken", ["outer", "inner"])
+def test_one_of_two_transports_that_fails_leaves_the_send_to_the_outer_one(
+    caplog: pytest.LogCaptureFixture, attached: Any, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Where the outer of two transports fails the caller's ids are sent, where the inner one fails the outer's are."""
+    attached(parent(1))
+    answer = Answer()
+    with capture_spans() as spans, caplog.at_level(logging.ERROR, logger="asgi_trace"):
+        if broken == "outer":
+            failing = TracerProvider(sampler=BrokenSampler(Decision.DROP), shutdown_on_exit=False)
+            outer = TraceTransport(TraceTransport(answer), tracer_provider=failing)
+        else:
+            outer = TraceTransport(TraceTransport(answer), tracer_provider=spans.tracer_provider)
+            monkeypatch.setattr("asgi_trace._otel.tracers._override", Untraceable(shutdown_on_exit=False))
+        request = httpx.Request("GET", "http://svc.test/")
+        assert outer.handle_request(request).status_code == 200
+        monkeypatch.undo()
+    sender = 0xB if broken == "outer" else spans.client.context.span_id
+    assert answer.sent[0]["traceparent"] == f"00-{0xA:032x}-{sender:016x}-01"
+    assert len(spans) == (0 if broken == "outer" else 1)
+    assert "traceparent" not in request.headers
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+class Sealed(httpx.Request):  # type: ignore[misc, name-defined]
+    """A request whose headers cannot be replaced by others once it is sealed."""
+
+    is_sealed = False
+
+    @property
+    def headers(self) -> Any:
+        return self.__dict__["headers"]
+
+    @headers.setter
+    def headers(self, value: Any) -> None:
+        if self.is_sealed:
+            raise AttributeError("sealed")
+        self.__dict__["headers"] = value
+
+
+def test_a_request_whose_headers_cannot_be_replaced_is_sent_as_it_is(
+    spans: CapturedSpans, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The very object is sent each time, without a span, and that is reported once."""
+    seen: list[Any] = []
+
+    def handler(request: Any) -> Any:
+        seen.append(request)
+        return httpx.Response(200)
+
+    request = Sealed("GET", "http://svc.test/", headers={"x-id": "1"})
+    request.is_sealed = True
+    before = list(request.headers.raw)
+    transport = TraceTransport(httpx.MockTransport(handler))
+    with caplog.at_level(logging.ERROR, logger="asgi_trace"):
+        for _ in range(2):
+            assert transport.handle_request(request).status_code == 200
+    assert [sent is request for sent in seen] == [True, True]
+    assert request.headers.raw == before
+    assert len(spans) == 0
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 def test_a_response_that_is_none_is_the_clients_affair(spans: CapturedSpans, caplog: pytest.LogCaptureFixture) -> None:
     """A transport that returns no response gets reported, its span ends, and the caller gets what it returned."""
     transport = TraceTransport(httpx.MockTransport(lambda request: None))

@@ -116,6 +116,42 @@ def test_an_upload_is_counted_anew_for_each_send(
     local.run(scenario)
 
 
+def test_an_upload_that_is_sent_again_meanwhile_is_counted_for_each_send(
+    local: Kit, spans: CapturedSpans, meter: tuple[MeterProvider, InMemoryMetricReader]
+) -> None:
+    """The body of a request that is sent a second time while it is on its way counts once for either send."""
+    provider, reader = meter
+    read: list[bytes] = []
+
+    async def scenario(kit: Kit) -> None:
+        class Again(kit.Base):  # type: ignore[misc, name-defined]
+            def handle_request(self, request: Any) -> Any:
+                if not read:
+                    read.append(b"")
+                    transport.handle_request(sent)
+                read.append(b"".join(request.stream))
+                return kit.library.Response(200)
+
+            async def handle_async_request(self, request: Any) -> Any:
+                if not read:
+                    read.append(b"")
+                    await transport.handle_async_request(sent)
+                read.append(b"".join([part async for part in request.stream]))
+                return kit.library.Response(200)
+
+        name = "http.client.request.body.size"
+        transport = kit.Transport(Again(), meter_provider=provider, metrics=name)
+        stream = kit.body_of(lambda: iter([b"abc"]))
+        sent = kit.library.Request("POST", kit.base, stream=stream)
+        await send_through(kit, transport, sent)
+        assert read == [b"", b"abc", b"abc"]
+        assert sent.stream is stream
+        (point,) = points(reader, name)
+        assert (point.count, point.sum, point.max) == (2, 6, 3)
+
+    local.run(scenario)
+
+
 def test_the_metric_is_the_span_in_seconds(
     kit: Kit, spans: CapturedSpans, meter: tuple[MeterProvider, InMemoryMetricReader]
 ) -> None:
