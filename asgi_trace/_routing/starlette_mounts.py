@@ -78,9 +78,7 @@ def matched(scope: Scope) -> Matched | None:
     taken = root_path[len(base) :]
     known = table.walks.get(taken)
     if known is None or not known.is_current():
-        table = _fresh(table)
-        if table is None:
-            return None
+        table = _fresh(table) or table
         known, depends_on_host = _walk(table, taken, scope)
         if known is not None and not depends_on_host:
             if len(table.walks) >= MOST_REMEMBERED:

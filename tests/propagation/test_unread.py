@@ -100,6 +100,17 @@ def test_threads_that_look_first_see_all_of_it() -> None:
         assert found == [100] * 4
 
 
+def test_a_method_that_was_taken_before_another_look_reads_what_that_has_found() -> None:
+    """A thread that was about to look for the first time, when another one did, sees the entries and parses nothing."""
+    unread: Any = receive_baggage(LINES)
+    get, items = unread.get, unread.items
+    assert len(unread) == 3
+    header = unread.header
+    assert get("user") == "alice"
+    assert dict(items()) == {"user": "alice", "flags": "a b", "empty": ""}
+    assert unread.header is header
+
+
 STATES = [b"a=1", b"a=1,b=2", b"b=2, a=1,,b=3", b"", b"illegal", b"a=1,illegal", b"x=" + b"y" * 300, b"UPPER=1"]
 
 

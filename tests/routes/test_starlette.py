@@ -314,6 +314,29 @@ def test_mounts_replaced_in_a_running_application(spans: CapturedSpans) -> None:
     ]
 
 
+def test_a_mount_that_is_removed_during_a_request(spans: CapturedSpans) -> None:
+    """A request whose mount has gone from the application when it ends has no route, and not another mount's."""
+    app = Starlette()
+
+    async def remove(request: Request) -> Response:
+        if len(spans) == 1:
+            del app.routes[1:]
+        return PlainTextResponse("x")
+
+    app.routes.extend([Mount("/m/{n}", routes=[Route("/x", endpoint)]), Mount("/z", routes=[Route("/x", remove)])])
+    for path in ("/z/x", "/z/x", "/m/1/x"):
+        assert ask(traced(app), path) == 200
+    assert routes(spans) == ["/z/x", None, "/m/{n}/x"]
+
+
+def test_a_router_without_an_application(spans: CapturedSpans) -> None:
+    """Below a bare `Router`, which writes no application into the scope, routes and opaque mounts are found."""
+    app = traced(Router([Route("/items/{id}", endpoint), Mount("/raw/{kind}", opaque)]))
+    ask(app, "/items/7")
+    ask(app, "/raw/7/what/ever")
+    assert routes(spans) == ["/items/{id}", "/raw/{kind}/{path}"]
+
+
 def test_nothing_found_by_an_application_behind_a_middleware(directory: Path, spans: CapturedSpans) -> None:
     """A mounted application that hides behind a middleware has found nothing: no route; what it mounts has one."""
     files = Mount("/", app=StaticFiles(directory=directory))

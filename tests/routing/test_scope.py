@@ -165,6 +165,11 @@ def test_without_a_route_in_the_scope() -> None:
         assert read_route(scope_below(outer, root_path, path, found), "") == template
     assert (outer.walks, inner.walks) == (1, 1)
 
+    shared = Router(Route("/again/{id}", other), Route("/other/{id}", other))
+    below = {"type": "http", "method": "GET", "path": "/other/7", "root_path": "/prefix", "app_root_path": "/prefix"}
+    scope = {**below, "router": shared, "endpoint": other}  # a server that leaves the prefix out of the path
+    assert read_route(scope, "/prefix") == "/prefix/other/{id}"
+
     def late() -> None: ...
 
     inner.routes.append(Route("/late/{id}", late))

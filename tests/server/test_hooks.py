@@ -142,11 +142,14 @@ def test_hooks_are_not_called_for_a_span_that_nobody_records() -> None:
     assert called == []
 
 
-def test_a_name_that_a_hook_gives_stays(spans: CapturedSpans) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_name_that_a_hook_gives_stays(spans: CapturedSpans, fails: bool) -> None:
     """The span keeps the hook's name though a route is found later; the route is recorded all the same."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         set_route("/orders/{id}")
+        if fails:
+            raise ValueError("no order")
         await OK(scope, receive, send)
 
     drive(TraceMiddleware(app, on_request=lambda span, scope: span.update_name("checkout")))

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as StarletteMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -194,6 +195,12 @@ OFF: dict[str, Callable[[TracerProvider], ASGIApp]] = {
     ),
     "no provider": lambda provider: starlette_app(
         provider, Middleware(StarletteMiddleware), Middleware(TraceMiddleware)
+    ),
+    "a no-op provider, behind another middleware": lambda provider: starlette_app(
+        provider,
+        Middleware(GZipMiddleware),
+        Middleware(StarletteMiddleware, tracer_provider=NoOpTracerProvider()),
+        Middleware(TraceMiddleware),
     ),
 }
 

@@ -126,8 +126,11 @@ class _Raises(TextMapPropagator):
         raise LookupError("no such header")
 
 
+@pytest.mark.parametrize("headers", [[], [(b"traceparent", "00-text-in-place-of-bytes-01")]], ids=["none", "no bytes"])
 @pytest.mark.parametrize("propagator", [None, _Raises()], ids=["W3C", "one that raises"])
-def test_the_span_of_an_excluded_request_can_be_looked_at(propagator: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_span_of_an_excluded_request_can_be_looked_at(
+    propagator: Any, headers: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """An excluded request has a span without a record, whose context and text can be asked for, whatever was sent."""
     seen: list[Any] = []
 
@@ -137,7 +140,7 @@ def test_the_span_of_an_excluded_request_can_be_looked_at(propagator: Any, caplo
         await OK(scope, receive, send)
 
     middleware = TraceMiddleware(app, exclude="^/health$", **({} if propagator is None else {"propagator": propagator}))
-    served = drive(middleware, http_scope("/health"))
+    served = drive(middleware, http_scope("/health", headers=headers))
 
     assert served.status == 200
     assert seen[:2] == [False, 0]
@@ -202,8 +205,9 @@ def test_a_cancellation_after_the_last_byte_takes_nothing_from_the_response(
     assert (spans.server.status.status_code is StatusCode.ERROR) is is_error
 
 
+@pytest.mark.parametrize("measured", [False, True])
 def test_a_background_task_that_fails_without_a_provider_is_the_servers_business(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, measured: bool
 ) -> None:
     """Unsampled requests have no child for what fails after the response; the exception goes to the server."""
     from opentelemetry.sdk.trace import TracerProvider
@@ -211,7 +215,55 @@ def test_a_background_task_that_fails_without_a_provider_is_the_servers_business
 
     with caplog.at_level(logging.WARNING):
         app = responding(start(), body(b"ok"), ValueError("late"))
-        served = drive(TraceMiddleware(app, tracer_provider=TracerProvider(sampler=ALWAYS_OFF)))
+        meters = MeterProvider([InMemoryMetricReader()]) if measured else None
+        provider = TracerProvider(sampler=ALWAYS_OFF)
+        served = drive(TraceMiddleware(app, tracer_provider=provider, meter_provider=meters))
 
     assert isinstance(served.exception, ValueError)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("scope", "messages", "status"),
+    [
+        (http_scope(), [start(), body(b"ok")], 200),
+        (websocket_scope(), [{"type": "websocket.accept"}], 101),
+    ],
+    ids=["http", "websocket"],
+)
+def test_a_message_that_another_task_sends_again_is_the_last_one(
+    spans: CapturedSpans, caplog: pytest.LogCaptureFixture, scope: Scope, messages: list[Message], status: int
+) -> None:
+    """After a middleware's OSError a task of the application completes the response: it has ended, and only once."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def again() -> None:
+            await send(messages[-1])
+
+        try:
+            for message in messages:
+                await send(message)
+        except OSError:
+            tasks.append(asyncio.ensure_future(again()))
+
+    traced = TraceMiddleware(app, websocket="handshake")
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        failures = [OSError("the cache is away")]
+
+        async def cached(message: Message) -> None:
+            if message == messages[-1] and failures:
+                raise failures.pop()
+            await send(message)
+
+        await traced(scope, receive, cached)
+
+    served = drive(outer, scope)
+
+    assert served.exception is None
+    assert served.messages == messages
+    assert [task.done() for task in tasks] == [True]
+    assert attributes_of(spans.server)["http.response.status_code"] == status
+    assert "asgi_trace.client_disconnected" not in attributes_of(spans.server)
+    assert caplog.records == []
