@@ -314,19 +314,22 @@ def test_mounts_replaced_in_a_running_application(spans: CapturedSpans) -> None:
     ]
 
 
-def test_a_mount_that_is_removed_during_a_request(spans: CapturedSpans) -> None:
-    """A request whose mount has gone from the application when it ends has no route, and not another mount's."""
-    app = Starlette()
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_a_mount_that_is_removed_during_a_request(spans: CapturedSpans, prefix: str) -> None:
+    """A request whose mount has gone from its application when it ends has no route, and not another mount's."""
+    inner = Starlette()
 
     async def remove(request: Request) -> Response:
         if len(spans) == 1:
-            del app.routes[1:]
+            del inner.routes[1:]
         return PlainTextResponse("x")
 
-    app.routes.extend([Mount("/m/{n}", routes=[Route("/x", endpoint)]), Mount("/z", routes=[Route("/x", remove)])])
+    mounts = [Mount("/m/{n}", routes=[Route("/x", endpoint)]), Mount("/z", routes=[Route("/x", remove)])]
+    inner.routes.extend(mounts)
+    app = traced(Starlette(routes=[Mount(prefix, app=inner)]) if prefix else inner)
     for path in ("/z/x", "/z/x", "/m/1/x"):
-        assert ask(traced(app), path) == 200
-    assert routes(spans) == ["/z/x", None, "/m/{n}/x"]
+        assert ask(app, prefix + path) == 200
+    assert routes(spans) == [f"{prefix}/z/x", None, f"{prefix}/m/{{n}}/x"]
 
 
 def test_a_router_without_an_application(spans: CapturedSpans) -> None:
