@@ -45,7 +45,7 @@ def _read(context: ExcludedContext) -> None:
             caller = dict(context.propagation.extract(dict(context.headers), context.headers))
             remote = caller.pop(SPAN_KEY, None)
             parent = remote.get_span_context() if isinstance(remote, Span) else None
-        except Exception:  # noqa: S110 - of a propagator that is not ours: an excluded request is not worth a report
+        except Exception:  # noqa: S110 - headers that are not bytes: an excluded request is not worth a report
             pass
     dict.update(context, caller)
     # setdefault() is one atomic step, so that all threads see the same span.
