@@ -9,6 +9,7 @@ import pytest
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 
+from asgi_trace import set_route
 from asgi_trace._types import Message, Receive, Scope, Send
 from tests.support.asgi import OK, body, http_scope, responding, start
 from tests.support.metrics import DURATION
@@ -91,12 +92,19 @@ class Names(Sampler):
         return "Names"
 
 
+async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+    """Has a route, which would name the span."""
+    set_route("/orders/{order}")
+    await OK(scope, receive, send)
+
+
 @OPTIONS("`default_span_details`")
 def default_span_details() -> Pair:
     there, here = Names(), Names()
     named = contrib(default_span_details=lambda scope: ("mine", {"a": 1}), **FEW)
     assert shown(named, sampler=there).names == ["mine"]
     assert shown(ours(on_request=lambda span, scope: span.update_name("mine")), sampler=here).names == ["mine"]
+    assert shown(ours(routed, on_request=lambda span, scope: span.update_name("mine"))).names == ["mine"]
     assert there.seen == ["mine"]
     assert here.seen == ["GET"]
     return there.seen, here.seen

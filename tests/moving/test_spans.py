@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanKind
+from opentelemetry.context import attach, detach
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.trace import SpanKind, set_span_in_context
 
 from tests.support.asgi import attributes_of
 from tests.support.moving import NOTHING, PAGE, Columns, listed
@@ -167,6 +168,34 @@ def events(library: str) -> str:
     span = server(library, "failing")
     assert span is not None
     return listed(event.name for event in span.events)
+
+
+@BEHAVIOUR("attributes of that event")
+def event_attributes(library: str) -> str:
+    span = server(library, "failing")
+    assert span is not None
+    return listed(sorted(name for event in span.events for name in event.attributes or ()))
+
+
+@BEHAVIOUR("kind")
+def kind(library: str) -> str:
+    span = server(library, "an order")
+    assert span is not None
+    return f"`{span.kind.name}`"
+
+
+@BEHAVIOUR("kind and parent, where a span is current in the server's task and the caller sends none")
+def with_a_current_span(library: str) -> str:
+    current = TracerProvider(shutdown_on_exit=False).get_tracer("server").start_span("serving")
+    token = attach(set_span_in_context(current))
+    try:
+        spans = asked.__wrapped__(library, "an order").spans
+    finally:
+        detach(token)
+        current.end()
+    ids = {span.context.span_id for span in spans if span.context is not None}
+    (entry,) = [span for span in spans if span.parent is None or span.parent.span_id not in ids]
+    return f"`{entry.kind.name}`, " + ("no parent" if entry.parent is None else "that span")
 
 
 @pytest.mark.parametrize("row", BEHAVIOUR.titles())
