@@ -9,20 +9,24 @@ from collections.abc import Iterator
 from copy import copy
 
 from .._options.redact import Redaction
-from .._otel.exceptions import chain
+from .._otel.exceptions import MOST_LINKS, chain
 from .._semconv.http import is_group
 from .._types import Headers
+
+_DEEPEST = 8  # causes and members behind an exception: what is further away is left out, unread
 
 
 def without_secrets(exc: BaseException, raw_headers: Headers, redaction: Redaction) -> BaseException:
     """`exc` itself, or where a `LocalProtocolError` in it quotes a secret of `raw_headers`, a copy that does not.
 
-    That may be the exception itself, a cause behind it, or a member of a group.
+    That may be the exception itself, a cause behind it, or a member of a group. Where so much is behind `exc` that one
+    may be further away than is looked, it is taken to be there.
     """
-    if not any(type(link).__name__ == "LocalProtocolError" for link in chain(exc)):
+    links = list(chain(exc))
+    if len(links) < MOST_LINKS and not any(type(link).__name__ == "LocalProtocolError" for link in links):
         return exc
     secrets = sorted(_quotations(raw_headers, redaction), key=lambda pair: len(pair[0]), reverse=True)
-    return _without(exc, secrets, 8)
+    return _without(exc, secrets, _DEEPEST) if secrets else exc
 
 
 def _quotations(raw_headers: Headers, redaction: Redaction) -> Iterator[tuple[str, str]]:
@@ -37,7 +41,10 @@ def _quotations(raw_headers: Headers, redaction: Redaction) -> Iterator[tuple[st
 
 
 def _without(exc: BaseException, secrets: list[tuple[str, str]], depth: int) -> BaseException:
-    """`exc` with each secret of its text replaced, and so on for `depth` causes behind it; itself when it has none."""
+    """`exc` with each secret of its text replaced, and so on for `depth` causes behind it; itself when it has none.
+
+    What is behind the last of them is left out, with whatever it quotes.
+    """
     text = str(exc)
     for secret, instead in secrets:
         text = text.replace(secret, instead)
@@ -45,8 +52,9 @@ def _without(exc: BaseException, secrets: list[tuple[str, str]], depth: int) -> 
     instead_of = {
         name: _without(link, secrets, depth - 1) if depth else None for name, link in links if link is not None
     }
-    members = [_without(member, secrets, depth - 1) for member in exc.exceptions] if depth and is_group(exc) else []  # type: ignore[attr-defined]
-    same_members = all(member is own for member, own in zip(members, getattr(exc, "exceptions", ()), strict=False))
+    parts: tuple[BaseException, ...] = exc.exceptions if is_group(exc) else ()  # type: ignore[attr-defined]
+    members = [_without(part, secrets, depth - 1) if depth else Exception("left out") for part in parts]
+    same_members = all(member is part for member, part in zip(members, parts, strict=True))
     if text == str(exc) and same_members and all(instead_of[name] is link for name, link in links if link is not None):
         return exc
     if members:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from .._types import Attributes
 
-_MOST_LINKS = 32  # of causes, contexts and groups that one question follows
+MOST_LINKS = 32  # of causes, contexts and groups that one question follows
 _UNPRINTABLE = "<exception str() failed>"  # as Python's own traceback says it
 
 ERROR = Status(StatusCode.ERROR)
@@ -129,7 +129,7 @@ def _add_event(span: Span, exc: BaseException, attributes: Attributes) -> None:
 def chain(exc: BaseException) -> Iterator[BaseException]:
     """`exc` and what is behind it (causes, contexts, parts of a group), the nearest first, and not without end."""
     queue, seen = deque([exc]), 0
-    while queue and seen < _MOST_LINKS:
+    while queue and seen < MOST_LINKS:
         link = queue.popleft()
         seen += 1
         yield link

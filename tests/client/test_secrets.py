@@ -21,6 +21,8 @@ from ..support.transports import (
 
 httpx = pytest.importorskip("httpx")
 
+GROUP: Any = getattr(builtins, "ExceptionGroup", None) or pytest.importorskip("exceptiongroup").ExceptionGroup
+
 
 @pytest.mark.parametrize("version", ["1.1"], indirect=True)
 def test_a_header_that_is_refused_is_not_quoted(kit: Kit, spans: CapturedSpans) -> None:
@@ -64,13 +66,10 @@ def test_a_quoted_secret_is_masked_in_every_cause() -> None:
 
 def test_a_quoted_secret_is_masked_inside_of_a_group(spans: CapturedSpans) -> None:
     """A group whose member, or a cause behind it, quotes a credential is recorded without it, and raised as it is."""
-    group: Any = getattr(builtins, "ExceptionGroup", None)
-    if group is None:
-        group = pytest.importorskip("exceptiongroup").ExceptionGroup
     quoting = httpx.LocalProtocolError("illegal header value 'Bearer SECRET'")
     behind = RuntimeError("cannot send")
     behind.__cause__ = quoting
-    for error in (group("g", [quoting]), group("g", [group("h", [ValueError("x"), quoting])]), behind):
+    for error in (GROUP("g", [quoting]), GROUP("g", [GROUP("h", [ValueError("x"), quoting])]), behind):
         spans.clear()
 
         def handler(request: Any, error: BaseException = error) -> Any:
@@ -83,6 +82,60 @@ def test_a_quoted_secret_is_masked_inside_of_a_group(spans: CapturedSpans) -> No
         assert "SECRET" not in recorded
         assert "REDACTED" in recorded
     assert "SECRET" in str(quoting)
+
+
+def buried(quoting: BaseException, depth: int, kind: str) -> BaseException:
+    """An exception with `quoting` that far behind it: as a cause, as a member, or by turns."""
+    found = quoting
+    for number in range(depth):
+        if kind == "members" or (kind == "by turns" and number % 2):
+            found = GROUP(f"group {number}", [found])
+        elif kind == "many members":
+            found = GROUP("many", [*(ValueError(str(n)) for n in range(depth)), found]) if number == 0 else found
+        else:
+            outer = RuntimeError(f"step {number}")
+            if kind == "contexts":
+                outer.__context__ = found
+            else:
+                outer.__cause__ = found
+            found = outer
+    return found
+
+
+@pytest.mark.parametrize("kind", ["causes", "contexts", "members", "by turns", "many members"])
+@pytest.mark.parametrize("depth", [1, 2, 7, 8, 9, 10, 12, 31, 32, 33, 50])
+def test_a_quoted_secret_is_masked_or_left_out_however_far_behind_it_is(
+    spans: CapturedSpans, kind: str, depth: int
+) -> None:
+    """Eight causes or members deep it is masked, further away what quotes it is not recorded at all."""
+    error = buried(httpx.LocalProtocolError("illegal header value 'Bearer SECRET'"), depth, kind)
+
+    def handler(request: Any) -> Any:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        send(inner=httpx.MockTransport(handler), request={"headers": {"authorization": "Bearer SECRET"}})
+    assert caught.value is error
+    recorded = spans.client.to_json()
+    assert "SECRET" not in recorded
+    if depth <= 8 and kind != "many members":  # of which a stack trace shows the first
+        assert "REDACTED" in recorded
+        assert "left out" not in recorded
+    elif kind == "members":
+        assert "left out" in recorded
+    assert str(error).split(" (")[0] in recorded
+
+
+def test_without_a_secret_an_exception_is_recorded_with_all_that_is_behind_it(spans: CapturedSpans) -> None:
+    """However much that is: nothing is left out where nothing could be quoted."""
+    error = buried(httpx.LocalProtocolError("illegal header value 'plain'"), 40, "causes")
+
+    def handler(request: Any) -> Any:
+        raise error
+
+    with pytest.raises(RuntimeError):
+        send(inner=httpx.MockTransport(handler), request={"headers": {"x-plain": "plain"}})
+    assert "illegal header value 'plain'" in spans.client.to_json()
 
 
 @pytest.mark.parametrize("when", ["inner transport", "body", "cause", "own text"])
