@@ -40,6 +40,7 @@ from ..support.frameworks import (
     check_under_uvicorn,
     expected,
     name_and_route,
+    starlette_names_its_route,
     traced,
 )
 
@@ -180,7 +181,10 @@ def test_behind_a_root_path(app: Litestar, spans: CapturedSpans) -> None:
 def test_mounted_in_starlette(app: Litestar, spans: CapturedSpans) -> None:
     """Below a Starlette mount the mount's template stands in front, also in front of what Litestar mounts."""
     outer = Starlette(routes=[Mount("/tenants/{tenant}", app=cast(Any, app))])
-    check(traced(outer), spans, CASES, prefix="/tenants/items", template="/tenants/{tenant}")
+    cases = CASES
+    if not starlette_names_its_route():  # what is below Litestar then writes nothing that tells its route
+        cases = [case for case in CASES if "{place}" not in (case[3] or "")]
+    check(traced(outer), spans, cases, prefix="/tenants/items", template="/tenants/{tenant}")
 
 
 def test_mounts_within_a_mounted_starlette(app: Litestar, spans: CapturedSpans) -> None:

@@ -264,7 +264,8 @@ def test_an_ordinary_request_is_kept_as_facts() -> None:
         ([("set_attribute", ("b", 1)), ("set_attribute", ("url.query", "mine"))], ["b", "url.query"]),
         ([("set_attributes", ({"b": 1, "client.address": "mine"},))], ["b", "client.address"]),
         ([("set_attribute", (f"a{number}", number)) for number in range(40)], ["a38", "a39"]),
-        ([("set_attribute", ("list", ["a", 1]))], ["list"]),
+        ([("set_attribute", ("list", ["a", "b"]))], ["list"]),
+        ([("set_attribute", ("mixed", ["a", 1])), ("set_attribute", ("b", 1))], ["b"]),  # refused by older SDKs
         ([("set_attributes", ({f"a{number}": number for number in range(200)},))], ["a198", "a199"]),
     ],
 )

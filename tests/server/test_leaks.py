@@ -114,13 +114,20 @@ def middleware(app: ASGIApp, sampler: Sampler, *, measured: bool) -> TraceMiddle
 
 
 def grown(work: Callable[[int], None], count: int) -> int:
-    """By how many memory blocks Python has grown over `count` rounds, after as many as a warm-up needs."""
+    """By how many memory blocks Python grows over a quarter of `count` rounds, after as many as a warm-up needs.
+
+    The least of the four quarters: what requests leave behind grows in each of them, and what the interpreter, its
+    caches or threads of other tests allocate once does not.
+    """
     work(300)
-    gc.collect()
-    before = sys.getallocatedblocks()
-    work(count)
-    gc.collect()
-    return sys.getallocatedblocks() - before
+    growth = []
+    for _ in range(4):
+        gc.collect()
+        before = sys.getallocatedblocks()
+        work(count // 4)
+        gc.collect()
+        growth.append(sys.getallocatedblocks() - before)
+    return min(growth)
 
 
 @pytest.mark.parametrize("measured", [False, True], ids=["spans", "spans and metrics"])
@@ -137,7 +144,7 @@ def test_twenty_thousand_requests_leave_no_memory_behind(measured: bool, caplog:
 
         asyncio.run(main())
 
-    assert grown(work, 20_000 // len(ways)) < 300
+    assert grown(work, 20_000 // len(ways)) < 75
 
 
 def test_unsampled_requests_leave_no_memory_behind() -> None:
@@ -151,7 +158,7 @@ def test_unsampled_requests_leave_no_memory_behind() -> None:
 
         asyncio.run(main())
 
-    assert grown(work, 20_000) < 300
+    assert grown(work, 20_000) < 75
 
 
 def test_this_package_itself_holds_nothing() -> None:

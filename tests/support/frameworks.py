@@ -18,7 +18,7 @@ from asgi_trace import TraceMiddleware
 from asgi_trace._types import Message
 from asgi_trace.testing import CapturedSpans
 
-from .asgi import CONNECT, REQUEST, Served, http_scope, serve, websocket_scope
+from .asgi import CONNECT, REQUEST, Served, drive, http_scope, serve, websocket_scope
 from .servers import SECONDS, uvicorn_serving
 
 WS = "WEBSOCKET"
@@ -39,6 +39,18 @@ T = TypeVar("T")
 def traced(app: Any) -> TraceMiddleware:
     """The application in the middleware; frameworks have types of their own for ASGI."""
     return TraceMiddleware(app)
+
+
+def starlette_names_its_route() -> bool:
+    """Does this version of Starlette put the route that it matched into the scope? Older ones put the endpoint only."""
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    async def endpoint(request: Any) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    return "route" in drive(Starlette(routes=[Route("/", endpoint)])).scope
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -9,12 +9,14 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+WARNINGS = "error,ignore:websockets.:DeprecationWarning"
+"""A warning is an error, but for uvicorn before 0.50, which imports what newer versions of websockets deprecate."""
 
 
 def environment(**variables: str) -> dict[str, str]:
     """A clean environment in which this tree can be imported. Measured by coverage as this process is."""
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **measured, **variables}
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": WARNINGS, **measured, **variables}
 
 
 def start(source: str, **variables: str) -> subprocess.Popen[str]:
@@ -31,11 +33,11 @@ def start(source: str, **variables: str) -> subprocess.Popen[str]:
 
 def run(source: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a script to its end."""
-    process = start(source, **variables)
-    try:
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    with start(source, **variables) as process:
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
