@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import fastapi
 import pytest
 from fastapi import BackgroundTasks, FastAPI
 from opentelemetry import _logs
+from opentelemetry._logs import SeverityNumber
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk._logs import LoggerProvider
@@ -62,33 +65,50 @@ def providers() -> Pair:
     return counts[0], counts[1]
 
 
-@TELEMETRY("`logger_provider`, `logs`")
-def logs() -> Pair:
+@contextmanager
+def exceptions_as_logs() -> Iterator[tuple[LoggerProvider, InMemoryLogRecordExporter]]:
+    """A LoggerProvider that is global too, and the variable that asks our middleware for log records."""
     exported = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exported))
-    there = fastapis(http_scope("/failing"), logs=True, logger_provider=provider)
-    assert there.server.events == ()
-    names = [each.log_record.event_name for each in exported.get_finished_logs()]
-    exported.clear()
-    assert with_ours(http_scope("/failing")).server.events[0].name == "exception"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_logs._internal, "_LOGGER_PROVIDER", provider)
         patch.setenv("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "logs")
-        here = with_ours(http_scope("/failing"))
-    assert here.server.events == ()
-    own = [each.log_record.event_name for each in exported.get_finished_logs()]
-    assert (names, own) == (["http.server.request.exception"], ["http.server.request.exception"])
+        yield provider, exported
+    provider.shutdown()
+
+
+def recorded(exported: InMemoryLogRecordExporter) -> list[Any]:
+    """Name, severity and exception of each record."""
+    records = [each.log_record for each in exported.get_finished_logs()]
     exported.clear()
-    fastapis(http_scope("/orders/seven"), logs=True, logger_provider=provider)
-    there_invalid = [each.log_record.event_name for each in exported.get_finished_logs()]
-    assert there_invalid == ["fastapi.validation.failed"]
-    exported.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_logs._internal, "_LOGGER_PROVIDER", provider)
-        patch.setenv("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "logs")
-        with_ours(http_scope("/orders/seven"))
-    return there_invalid, list(exported.get_finished_logs())
+    return [
+        (
+            record.event_name,
+            record.severity_number,
+            attributes.get("exception.type"),
+            attributes.get("exception.message"),
+        )
+        for record in records
+        for attributes in [dict(record.attributes or {})]
+    ]
+
+
+@TELEMETRY("`logger_provider`, `logs`")
+def logs() -> Pair:
+    assert [event.name for event in with_ours(http_scope("/failing")).server.events] == ["exception"]
+    there, here = [], []
+    with exceptions_as_logs() as (provider, exported):
+        for path in ("/failing", "/orders/seven"):
+            events = fastapis(http_scope(path), logs=True, logger_provider=provider).server.events
+            there.append(recorded(exported))
+            assert (events, with_ours(http_scope(path)).server.events) == ((), ())
+            here.append(recorded(exported))
+    exception = ("http.server.request.exception", SeverityNumber.ERROR, "tests.moving.shop.OutOfStock", "no kettles")
+    assert there[0] == here[0] == [exception]
+    assert [record[0] for record in there[1]] == ["fastapi.validation.failed"]
+    assert here[1] == []
+    return there, here
 
 
 @TELEMETRY("`tracing=False`")
