@@ -207,3 +207,39 @@ def test_a_callable_that_raises_leaves_nothing_in_the_scope(spans: CapturedSpans
 
     assert spans.server.parent is None
     assert "asgi_trace.client" not in scope
+
+
+@pytest.mark.parametrize(
+    ("peer", "text", "named"),
+    [
+        ("10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.1:4711", True),
+        ("10.0.0.1", "1.2.3.4,10.0.0.1,5.6.7.8", True),
+        ("10.0.0.1", "1.2.3.4, 10.0.0.1 , 5.6.7.8", True),
+        ("10.0.0.1", "110.0.0.1", False),
+        ("10.0.0.1", "10.0.0.11", False),
+        ("10.0.0.1", "1.10.0.0.1", False),
+        ("10.0.0.1", "10.0.0.1.5", False),
+        ("10.0.0.1", "::10.0.0.1", False),
+        ("10.0.0.1", "x10.0.0.1", False),
+        ("10.0.0.1", "10.0.0.1x", False),
+        ("10.0.0.1", "10x0x0x1", False),
+        ("10.0.0.1", "", False),
+        ("10::1", "10::1", True),
+        ("10::1", "[10::1]:443", True),
+        ("10::1", "110::1", False),
+        ("10::1", "10::11", False),
+        ("10::1", "a:10::1", False),
+    ],
+)
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "x-real-ip"])
+def test_a_peer_that_the_request_names_is_not_known(
+    spans: CapturedSpans, caplog: pytest.LogCaptureFixture, peer: str, text: str, named: bool, header: str
+) -> None:
+    """Its address stands there whole, in a header that servers read: then the server may have taken it from there."""
+    value = f'for="{text}";proto=https' if header == "forwarded" else text
+    scope = http_scope(client=(peer, 4711), headers=[*headers(), (header.encode(), value.encode())])
+    drive(TraceMiddleware(OK, trust=["10.0.0.0/8", "10::/16"]), scope)
+    is_known = not named or header == "x-real-ip"
+    assert (spans.server.parent is not None) is is_known
+    assert len(caplog.records) == (0 if is_known else 1)
