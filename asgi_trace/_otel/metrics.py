@@ -64,10 +64,12 @@ class Measured(Protocol):
     @property
     def context(self) -> Context:
         """The context that holds its span: what an exemplar points at. It may be made at each look."""
+        ...
 
     @property
     def span(self) -> Any:
         """The span in `context`."""
+        ...
 
 
 class Metrics:

@@ -18,7 +18,7 @@ __all__ = ["traced"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Method = TypeVar("_Method", bound="classmethod[Any, ..., Any]")
-_Attributes = Mapping[str, AttributeValue] | Callable[..., Mapping[str, AttributeValue]] | None
+_Values = Mapping[str, AttributeValue]
 
 _WRAPPERS = {
     Kind.FUNCTION: function,
@@ -26,6 +26,36 @@ _WRAPPERS = {
     Kind.GENERATOR: generator_function,
     Kind.ASYNC_GENERATOR: async_generator_function,
 }
+
+
+class _Rest(Protocol):
+    def __call__(self, **arguments: Any) -> _Values: ...
+
+
+class _OneAndRest(Protocol):
+    def __call__(self, first: Any, /, **rest: Any) -> _Values: ...
+
+
+class _TwoAndRest(Protocol):
+    def __call__(self, first: Any, second: Any, /, **rest: Any) -> _Values: ...
+
+
+class _ThreeAndRest(Protocol):
+    def __call__(self, first: Any, second: Any, third: Any, /, **rest: Any) -> _Values: ...
+
+
+# What a lambda may look like whose parameters get a type: pyright gives them one only where a shape is the same, and
+# complains of unknown types otherwise, also where `Callable[..., _Values]` is one of several. So that has an overload
+# of its own, for any other function. To mypy `_Rest` takes any arguments, so it finds that overload superfluous.
+_Shapes = (
+    Callable[[Any], _Values]
+    | Callable[[Any, Any], _Values]
+    | Callable[[Any, Any, Any], _Values]
+    | _Rest
+    | _OneAndRest
+    | _TwoAndRest
+    | _ThreeAndRest
+)
 
 
 class _Decorator(Protocol):
@@ -43,13 +73,28 @@ class _Decorator(Protocol):
 def traced(function: _Method, /) -> _Method: ...
 @overload
 def traced(
-    function: _Function, /, *, attributes: _Attributes = None, tracer_provider: TracerProvider | None = None
+    function: _Function,
+    /,
+    *,
+    attributes: _Values | _Shapes | None = None,
+    tracer_provider: TracerProvider | None = None,
+) -> _Function: ...
+@overload
+def traced(  # type: ignore[overload-cannot-match]
+    function: _Function, /, *, attributes: Callable[..., _Values], tracer_provider: TracerProvider | None = None
 ) -> _Function: ...
 @overload
 def traced(
-    name: str | None = None, *, attributes: _Attributes = None, tracer_provider: TracerProvider | None = None
+    name: str | None = None,
+    *,
+    attributes: _Values | _Shapes | None = None,
+    tracer_provider: TracerProvider | None = None,
 ) -> _Decorator: ...
-def traced(name: Any = None, *, attributes: _Attributes = None, tracer_provider: TracerProvider | None = None) -> Any:
+@overload
+def traced(  # type: ignore[overload-cannot-match]
+    name: str | None = None, *, attributes: Callable[..., _Values], tracer_provider: TracerProvider | None = None
+) -> _Decorator: ...
+def traced(name: Any = None, *, attributes: Any = None, tracer_provider: TracerProvider | None = None) -> Any:
     """Record each call of a function, a coroutine function, a generator or an async generator as one INTERNAL span.
 
         @traced
@@ -90,7 +135,7 @@ def traced(name: Any = None, *, attributes: _Attributes = None, tracer_provider:
     return _traced(name, None, attributes, tracer_provider)
 
 
-def _traced(target: Any, name: str | None, attributes: _Attributes, tracer_provider: TracerProvider | None) -> Any:
+def _traced(target: Any, name: str | None, attributes: Any, tracer_provider: TracerProvider | None) -> Any:
     if isinstance(target, (classmethod, staticmethod)):
         return type(target)(_traced(target.__func__, name, attributes, tracer_provider))
     if not callable(target):

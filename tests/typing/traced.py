@@ -71,6 +71,26 @@ def describe(**arguments: Any) -> Mapping[str, str | int]:
     return {"shop.arguments": len(arguments)}
 
 
+# What a function of the arguments may be: no parameter of a lambda is of an unknown type.
+for_lambdas = (
+    traced(attributes=lambda **arguments: {"shop.arguments": len(arguments)}),
+    traced(attributes=lambda sku: {"shop.sku": sku}),
+    traced(attributes=lambda sku, **_: {"shop.sku": sku}),
+    traced(attributes=lambda sku, count: {"shop.sku": sku, "shop.count": count}),
+    traced(attributes=lambda self, sku, **_: {"shop.sku": sku, "shop.length": len(sku)}),
+    traced(attributes=lambda self, sku, count: {"shop.sku": sku, "shop.count": count}),
+    traced(attributes=lambda self, sku, count, **_: {"shop.sku": sku, "shop.count": count}),
+    traced(plain, attributes=lambda order_id, **_: {"shop.order": order_id})(7),
+)
+
+
+def of_keywords(*, sku: str, count: int, note: str = "") -> dict[str, str | int]:
+    return {"shop.sku": sku, "shop.count": count, "shop.note": note}
+
+
+traced("reserve", attributes=of_keywords)
+
+
 class Basket(Generic[T]):
     def __init__(self, item: T) -> None:
         self.item = item
@@ -149,4 +169,5 @@ def misuse() -> None:
     first(7)  # type: ignore[arg-type]
     traced(7)  # type: ignore[call-overload]
     traced("name", attributes=7)  # type: ignore[call-overload]
+    traced("name", attributes=lambda sku: 7)  # type: ignore[arg-type]
     Basket("kettle").add("2")  # type: ignore[arg-type]
