@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -133,7 +133,7 @@ class BatchQueue(Generic[T]):
 
     def _export(self, waiting: int) -> None:
         while waiting > 0:
-            batch = list(self._taken(min(waiting, self.batching.largest_batch)))
+            batch = self._taken(min(waiting, self.batching.largest_batch))
             if not batch:
                 return
             waiting -= len(batch)
@@ -143,10 +143,13 @@ class BatchQueue(Generic[T]):
             self.losses.end(self._shipped(batch))
             self._say_dropped()
 
-    def _taken(self, number: int) -> Iterator[T]:
+    def _taken(self, number: int) -> list[T]:
+        items = self._items
+        taken: list[T] = []
         with suppress(IndexError):  # the rest was given up meanwhile
             for _ in range(number):
-                yield self._items.popleft()
+                taken.append(items.popleft())  # noqa: PERF401 - what has been taken is kept
+        return taken
 
     def _shipped(self, batch: Sequence[T]) -> int:
         try:

@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from .attribute_cache import MAX_LENGTH, MAX_VALUES, AttributeCache
 from .attributes import SpanAttributes
-from .facts_encoding import facts_encoders
+from .facts_encoding import FactsEncoder, facts_encoder
 from .protobuf import Unknown, attributes, count, fixed64, sized, text, varint
 from .sampler_thresholds import LOW_BITS
 from .span import NO_STATE, UNSET, _Span
@@ -51,8 +51,10 @@ class SpanEncoder:
 
     def __init__(self) -> None:
         self._cache = AttributeCache()
-        self._facts = facts_encoders()
-        self._names: dict[str, bytes] = {}
+        self._facts: dict[Any, FactsEncoder] = {}
+        """By the description of facts."""
+        self._names: dict[int, dict[str, bytes]] = {kind: {} for kind in _KINDS}
+        """Name and kind of spans, by the kind's identity and the name."""
 
     def __call__(self, spans: Sequence[ReadableSpan]) -> bytes:
         """The bytes of a batch. Raises what the official encoder raises."""
@@ -67,39 +69,45 @@ class SpanEncoder:
         grouped: dict[Resource, Scopes] = {}
         known: dict[tuple[int, int], tuple[list[bytes], object, object]] = {}
         live: dict[int, list[bytes]] = {}
+        settings: Any = None
+        group: list[bytes] = []
         for span in spans:
             if type(span) is _Span:
-                settings = span._settings
-                group = live.get(id(settings))
-                if group is None:
-                    scope = settings.instrumentation_scope or None
-                    group = live[id(settings)] = grouped.setdefault(settings.resource, {}).setdefault(scope, [])
+                if span._settings is not settings:
+                    settings = span._settings
+                    found = live.get(id(settings))
+                    if found is None:
+                        scope = settings.instrumentation_scope or None
+                        found = live[id(settings)] = grouped.setdefault(settings.resource, {}).setdefault(scope, [])
+                    group = found
                 encoded = b"".join(self._live(span))
                 size = len(encoded)
-                group.append(_SPAN_HEADS[size] if size < 1024 else b"\x12" + varint(size))
-                group.append(encoded)
+                group += (_SPAN_HEADS[size] if size < 1024 else b"\x12" + varint(size), encoded)
                 continue
             resource, scope = span.resource, span.instrumentation_scope
-            found = known.get((id(resource), id(scope)))
-            if found is None:
-                group = grouped.setdefault(resource, {}).setdefault(scope or None, [])
-                found = known[id(resource), id(scope)] = group, resource, scope  # keeps both, so that ids stay theirs
-            found[0].append(sized(b"\x12", b"".join(self._span(span))))
-        return b"".join([sized(b"\x0a", _resource_spans(*each)) for each in grouped.items()])
+            other = known.get((id(resource), id(scope)))
+            if other is None:
+                spans_of = grouped.setdefault(resource, {}).setdefault(scope or None, [])
+                other = known[id(resource), id(scope)] = (
+                    spans_of,
+                    resource,
+                    scope,
+                )  # keeps both, so that ids stay theirs
+            other[0].append(sized(b"\x12", b"".join(self._span(span))))
+        return b"".join([piece for each in grouped.items() for piece in _resource_spans(*each)])
 
     def _live(self, span: _Span) -> list[bytes]:
         """The fields of an ended span of ours, straight from its slots and in the order of `_span`."""
         made, remote = span._made_attributes, span._remote
         if made is not None and type(made) is not SpanAttributes:
             return self._span(span)
-        status = span._status
-        from_afar = True
-        if remote is not None and len(remote) > 4:  # with a trace state
-            ids = b"".join(_identity(span.get_span_context(), span._parent))
-        elif remote is None:
+        from_afar: Any = True
+        if remote is None:
             parent: Any = span._made_parent
             from_afar = parent and parent[2]
             ids = _live_ids(span, parent)
+        elif len(remote) > 4:  # with a trace state
+            ids = b"".join(_identity(span.get_span_context(), span._parent))
         else:
             # pyright takes a tuple of at most 4 for an empty one
             ids = _served_ids(b"\x0a\x10", remote[1], b"\x12\x08", span._span_id, b"\x22\x08", remote[2])  # pyright: ignore
@@ -107,14 +115,13 @@ class SpanEncoder:
         usual = type(start) is int and type(end) is int and start and end  # _start_and_end(), without the call
         parts = [
             ids,
-            self._names.get(span._name) or self._name(span._name),
-            _KINDS[id(span._kind)],
+            self._names[id(span._kind)].get(span._name) or self._name(span._kind, span._name),
             _times(b"\x39", start, b"\x41", end) if usual else _start_and_end(start, end),
         ]
         if made is None:
             facts = span._facts
             if facts is not None:
-                self._facts[type(facts[0])].extend(parts, facts)
+                parts += (self._facts.get(facts[0]) or self._facts_encoder(facts[0])).fields(facts)
             self._cache.extend(parts, span._values.items())
         else:
             self._cache.extend(parts, made._dict.items())
@@ -122,17 +129,24 @@ class SpanEncoder:
                 parts.append(count(b"\x50", made.dropped))
         if span._listed:
             parts += _events_and_links(span)
-        if status is UNSET:
+        if span._status is UNSET:
             parts.append(_REMOTE_END if from_afar else _LOCAL_END)
         else:
-            parts += [_status(status), b"\x85\x01", _REMOTE_PARENT if from_afar else _LOCAL_PARENT]
+            parts += (_status(span._status), b"\x85\x01", _REMOTE_PARENT if from_afar else _LOCAL_PARENT)
         return parts
 
-    def _name(self, name: str) -> bytes:
-        field = text(b"\x2a", name)
-        if len(self._names) < MAX_VALUES and len(name) <= MAX_LENGTH:
-            self._names[name] = field
-        return field
+    def _facts_encoder(self, description: Any) -> FactsEncoder:
+        encoder = facts_encoder(description)
+        if len(self._facts) < MAX_VALUES:
+            self._facts[description] = encoder
+        return encoder
+
+    def _name(self, kind: SpanKind, name: str) -> bytes:
+        fields = text(b"\x2a", name) + _KINDS[id(kind)]
+        known = self._names[id(kind)]
+        if len(known) < MAX_VALUES and len(name) <= MAX_LENGTH:
+            known[name] = fields
+        return fields
 
     def _span(self, span: ReadableSpan) -> list[bytes]:
         context: Any = span.get_span_context()
@@ -245,14 +259,23 @@ def _status(status: Status) -> bytes:
     return sized(b"\x7a", text(b"\x12", description) + count(b"\x18", code.value))
 
 
-def _resource_spans(resource: Resource, scopes: Scopes) -> bytes:
-    inside = [sized(b"\x12", _scope_spans(*each)) for each in scopes.items()]
-    described = sized(b"\x0a", attributes(b"\x0a", resource.attributes))
-    return described + b"".join(inside) + text(b"\x1a", resource.schema_url)
+# These two return pieces: what is made of them is copied once, and not at each level.
 
 
-def _scope_spans(scope: InstrumentationScope | None, spans: list[bytes]) -> bytes:
+def _resource_spans(resource: Resource, scopes: Scopes) -> list[bytes]:
+    pieces = [sized(b"\x0a", attributes(b"\x0a", resource.attributes))]
+    for each in scopes.items():
+        pieces += _sized_pieces(b"\x12", _scope_spans(*each))
+    return _sized_pieces(b"\x0a", [*pieces, text(b"\x1a", resource.schema_url)])
+
+
+def _scope_spans(scope: InstrumentationScope | None, spans: list[bytes]) -> list[bytes]:
     if scope is None:
-        return b"\x0a\x00" + b"".join(spans)
+        return [b"\x0a\x00", *spans]
     described = text(b"\x0a", scope.name) + text(b"\x12", scope.version) + attributes(b"\x1a", scope.attributes)
-    return sized(b"\x0a", described) + b"".join(spans) + text(b"\x1a", scope.schema_url)
+    return [sized(b"\x0a", described), *spans, text(b"\x1a", scope.schema_url)]
+
+
+def _sized_pieces(tag: bytes, pieces: list[bytes]) -> list[bytes]:
+    """What `sized` gives of the pieces together."""
+    return [tag + varint(sum(map(len, pieces))), *pieces]

@@ -339,10 +339,10 @@ def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
             }
         )
         assert encoder.encode([each]) == official_bytes([each])
-    fields = encoder._cache._fields
-    assert sorted(fields) == sorted(encoder._cache._heads) == ["host", "key", "path"]
-    assert (sorted(fields["key"]), fields["path"]) == ([0, 1, 2, 3], {})
-    assert list(fields["host"]) == ["", "hhh"]
+    cache = encoder._cache
+    assert sorted(cache._values) == sorted(cache._heads) == ["host", "key", "path"]
+    assert sorted(cache._fields) == [("host", ""), ("host", "hhh"), *(("key", number) for number in range(4))]
+    assert len(cache._values["path"]) == 5
 
 
 # --- other versions ---
