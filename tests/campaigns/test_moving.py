@@ -33,7 +33,7 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
     made.show(request.config)
 
 
-@pytest.mark.parametrize("library", ["logfire"])
+@pytest.mark.parametrize("library", ["logfire", "ddtrace"])
 def test_other_libraries_show_what_was_recorded(library: str, table: Table) -> None:
     """Each row of a library's tables shows what the file says, with the version that is installed."""
     interpreter = python(library)

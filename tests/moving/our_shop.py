@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -17,6 +18,7 @@ from starlette.routing import Route
 
 from asgi_trace import TraceMiddleware
 from asgi_trace._configuration.tracing import Tracing
+from asgi_trace.httpx import TraceTransport
 from asgi_trace.testing import CapturedSpans
 from tests.support.asgi import drive, http_scope
 from tests.support.configuration import built
@@ -47,8 +49,32 @@ def fastapi_shop() -> FastAPI:
     return app
 
 
+async def failing(request: Request) -> PlainTextResponse:
+    raise ValueError("no stock")
+
+
+async def status(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("", status_code=int(request.path_params["code"]))
+
+
 def starlette_shop() -> Starlette:
-    return Starlette(routes=[Route("/orders/{id}", order)])
+    """A Starlette application with an endpoint that answers, one that fails, and one for each status code."""
+    return Starlette(routes=[Route("/orders/{id}", order), Route("/failing", failing), Route("/status/{code}", status)])
+
+
+def call(status: int = 200, url: str = "http://orders.test/orders/7") -> tuple[ReadableSpan, dict[str, str]]:
+    """The span of one request through `TraceTransport`, and the headers that it sent."""
+    spans = CapturedSpans()
+    seen: dict[str, str] = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.update(request.headers)
+        return httpx.Response(status)
+
+    transport = TraceTransport(httpx.MockTransport(answer), tracer_provider=spans.tracer_provider)
+    with httpx.Client(transport=transport) as client:
+        client.get(url)
+    return spans.client, seen
 
 
 def served(app: Any, path: str = "/orders/7", headers: dict[str, str] | None = None, **options: Any) -> CapturedSpans:
