@@ -105,9 +105,12 @@ def refused(text: str) -> Exception:
         [(b"authorization", b"abc"), (b"cookie", b"abcdef")],
         [(b"cookie", b"abcdef"), (b"authorization", b"abc")],
         [(b"authorization", b"abc"), (b"x-api-key", b"abcdefghi"), (b"cookie", b"abcdef")],
+        [(b"authorization", b"z"), (b"cookie", b"azb")],
+        [(b"cookie", b"azb"), (b"authorization", b"z")],
+        [(b"x-api-key", b"yz"), (b"authorization", b"zz"), (b"cookie", b"ayzzb")],
     ],
 )
-def test_a_secret_that_begins_with_another_is_masked_whole(headers: list[tuple[bytes, bytes]]) -> None:
+def test_a_secret_that_holds_another_is_masked_whole(headers: list[tuple[bytes, bytes]]) -> None:
     """The longest first, so that no end of it is left over."""
     longest = max((value for _, value in headers), key=len).decode()
     like = without_secrets(refused(f"illegal: {longest}"), headers, Redaction())

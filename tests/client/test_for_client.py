@@ -95,6 +95,32 @@ def test_for_client_means_what_the_client_means(monkeypatch: pytest.MonkeyPatch)
         TraceTransport.for_client(colour="red")
 
 
+def test_every_transport_of_a_client_has_the_clients_settings(local: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`verify`, `cert`, `trust_env`, `http1`, `http2` and `limits` reach the main transport and that of every proxy."""
+    monkeypatch.setenv("HTTP_PROXY", "http://p.test")
+    monkeypatch.setenv("NO_PROXY", "direct.test")
+    built: list[dict[str, Any]] = []
+
+    def keep(self: object, **settings: Any) -> None:
+        built.append(settings)
+
+    library = local.Transport._library
+    network = type("Network", (library.network,), {"__init__": keep})
+    monkeypatch.setattr(local.Transport, "_library", library._replace(network=network))
+    limits = local.library.Limits(max_connections=1)
+    given = {"verify": "ca.pem", "cert": "me.pem", "http1": False, "http2": True, "limits": limits}
+    usual = {"verify": True, "cert": None, "trust_env": True, "http1": True, "http2": False}
+    for arguments, proxies, expected in (
+        ({}, ["http://p.test"], usual),
+        (given, ["http://p.test"], {**usual, **given}),
+        ({**given, "trust_env": False, "proxy": "http://q.test"}, ["http://q.test"], {**given, "trust_env": False}),
+    ):
+        built.clear()
+        mounts = local.Transport.for_client(**arguments)["mounts"]
+        assert built == [*({**expected, "proxy": proxy} for proxy in proxies), expected]
+        assert mounts.get("all://*direct.test") is None  # the client's main transport, and its connections
+
+
 def test_the_proxies_of_the_environment_are_kept(
     kit: Kit, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from time import time_ns
+from types import ModuleType
 from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+from opentelemetry.trace import NoOpTracerProvider
 
-from asgi_trace.testing import CapturedSpans
+from asgi_trace.testing import CapturedSpans, capture_spans
 
 from ..support.asgi import attributes_of
 from ..support.http_clients import Kit
@@ -48,6 +52,35 @@ def test_a_meter_works_without_a_tracer(attached: Any, meter: tuple[MeterProvide
     sent = send(meter_provider=provider)
     assert list(values(reader)) == ["http.client.request.duration"]
     assert sent.headers["traceparent"] == f"00-{0xA:032x}-{0xB:016x}-01"
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_a_measurement_without_a_tracer_leads_to_the_callers_span(
+    attached: Any, meter: tuple[MeterProvider, InMemoryMetricReader], flags: int
+) -> None:
+    """Its exemplar is the span that the call was made in, where that is sampled."""
+    provider, reader = meter
+    attached(parent(flags))
+    send(meter_provider=provider, tracer_provider=NoOpTracerProvider())
+    (point,) = points(reader, "http.client.request.duration")
+    assert [(each.trace_id, each.span_id) for each in point.exemplars] == ([(0xA, 0xB)] if flags else [])
+
+
+@pytest.mark.parametrize("patched", [False, True])
+def test_a_call_below_an_unsampled_span_is_measured(
+    attached: Any, meter: tuple[MeterProvider, InMemoryMetricReader], monkeypatch: pytest.MonkeyPatch, patched: bool
+) -> None:
+    """Sampling is about spans: durations count every call, with contrib's instrumentation in the process or without."""
+    name = "opentelemetry.instrumentation.httpx"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    if patched:
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    provider, reader = meter
+    attached(parent(0))
+    with capture_spans(ParentBased(ALWAYS_ON)) as spans:
+        send(meter_provider=provider)
+    (point,) = points(reader, "http.client.request.duration")
+    assert (point.count, len(spans)) == (1, 0)
 
 
 def test_bodies_in_memory_are_counted(spans: CapturedSpans, meter: tuple[MeterProvider, InMemoryMetricReader]) -> None:

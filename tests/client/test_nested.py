@@ -90,6 +90,49 @@ def test_the_outer_one_of_two_transports_decides(local: Kit, case: str, sdk: boo
     local.run(scenario)
 
 
+def rebuilding(kit: Kit, inner: Any) -> Any:
+    """A transport of the application's own between two of ours: it sends a new request of the same content."""
+
+    def new(request: Any) -> Any:
+        return kit.library.Request(
+            request.method, request.url, headers=request.headers, extensions=dict(request.extensions)
+        )
+
+    async def handle_async_request(self: object, request: Any) -> Any:
+        return await inner.handle_async_request(new(request))
+
+    def handle_request(self: object, request: Any) -> Any:
+        return inner.handle_request(new(request))
+
+    base = kit.library.AsyncBaseTransport if kit.is_async else kit.library.BaseTransport
+    methods = {"handle_request": handle_request, "handle_async_request": handle_async_request, "__module__": __name__}
+    return type("Rebuilding", (base,), methods)()
+
+
+@pytest.mark.parametrize("flags", [0, 1, None])
+@pytest.mark.parametrize("case", ["forbidden", "excluded"])
+def test_the_outer_one_decides_also_about_a_rebuilt_request(local: Kit, case: str, flags: int | None) -> None:
+    """A retry or caching transport in between may make a request of its own: it carries on what the outer one says."""
+
+    async def scenario(kit: Kit) -> None:
+        sent: list[dict[str, str]] = []
+
+        def handler(request: Any) -> Any:
+            sent.append(trace_headers(request))
+            return kit.library.Response(200)
+
+        with capture_spans() as spans:
+            inner = kit.Transport(kit.library.MockTransport(handler))
+            outer = kit.Transport(rebuilding(kit, inner), **NESTED[case])
+            async with within(otel_context.Context() if flags is None else parent(flags)):
+                for _ in range(2):
+                    await send_through(kit, outer, kit.library.Request("GET", kit.base))
+            assert len(spans) == (2 if case == "forbidden" and flags != 0 else 0)
+            assert sent == [{}, {}]
+
+    local.run(scenario)
+
+
 CONTRIB = "opentelemetry.instrumentation.httpx"
 
 

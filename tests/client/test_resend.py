@@ -15,6 +15,7 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
 from opentelemetry.trace import (
     SpanKind,
 )
@@ -25,6 +26,7 @@ from ..support.asgi import attributes_of
 from ..support.http_clients import Kit
 from ..support.transports import (
     Answer,
+    Watching,
     carrying,
     parent,
     points,
@@ -51,6 +53,38 @@ def test_extensions_that_calls_share_are_not_written_to(spans: CapturedSpans) ->
         transport.handle_request(request)
     assert shared == {"url_template": "/x", "timeout": {}}
     assert [attributes_of(span).get("http.request.resend_count") for span in spans] == [None, None, None]
+
+
+class InTurn(Watching):
+    """Samples the sends that it is told to, one after the other."""
+
+    def __init__(self, *decisions: bool) -> None:
+        super().__init__(Decision.DROP)
+        self.left = [Decision.RECORD_AND_SAMPLE if each else Decision.DROP for each in decisions]
+
+    def should_sample(self, *arguments: Any, **named: Any) -> SamplingResult:
+        self.decision = self.left.pop(0)
+        return super().should_sample(*arguments, **named)
+
+
+@pytest.mark.parametrize(
+    ("decisions", "counts"),
+    [
+        ((True, True, True), [None, 1, 2]),
+        ((False, True, True), [1, 2]),
+        ((False, False, True), [2]),
+        ((True, False, True), [None, 2]),
+        ((True, True, False), [None, 1]),
+    ],
+)
+def test_a_send_that_is_not_recorded_counts_as_well(decisions: tuple[bool, ...], counts: list[int | None]) -> None:
+    """`http.request.resend_count` is the number of sends before, whichever of them the sampler has kept."""
+    with capture_spans(InTurn(*decisions)) as spans:
+        transport = TraceTransport(Answer())
+        request = httpx.Request("GET", "http://svc.test/")
+        for _ in decisions:
+            transport.handle_request(request)
+    assert [attributes_of(span).get("http.request.resend_count") for span in spans] == counts
 
 
 def test_each_redirect_is_a_span_of_its_own(kit: Kit, spans: CapturedSpans) -> None:
