@@ -1,4 +1,20 @@
-"""Distributed tracing for ASGI services: one middleware, one httpx transport, one connected timeline."""
+"""Distributed tracing for ASGI services: one middleware, one httpx transport, one connected timeline.
+
+    from asgi_trace import TraceMiddleware, configure
+
+    configure("orders")  # spans go to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, http://localhost:4317 by default
+    app = TraceMiddleware(app)
+
+- `TraceMiddleware` records each HTTP request and WebSocket of an ASGI application as one SERVER span.
+- `asgi_trace.httpx` and `asgi_trace.httpx2` have transports that record each request of a client as one CLIENT span.
+- `configure` sets up OpenTelemetry's SDK and export. It needs the extra `otlp`; the rest works with any provider.
+- `traced` records a function, coroutine or generator of your own as one INTERNAL span.
+- `server_span` and `set_route` reach the span of the request in progress.
+- `asgi_trace.logging` and `asgi_trace.structlog` put the ids of the current span on log records, `asgi_trace.routes`
+  has adapters for frameworks that keep the route to themselves, and `asgi_trace.testing` captures spans in tests.
+
+The rules are those of W3C Trace Context Level 2, W3C Baggage and OpenTelemetry's semantic conventions for HTTP.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +29,10 @@ if TYPE_CHECKING:
     from ._configuration.configure import configure
 
 __all__ = ["TraceMiddleware", "__version__", "configure", "server_span", "set_route", "traced"]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # with `configure`, so that help() and completion show it
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,8 @@
     client = httpx.Client(transport=TraceTransport())
     client = httpx.AsyncClient(**AsyncTraceTransport.for_client())  # keeps the proxies of the environment
 
-Nothing but httpx's own classes, filled into what httpx2 has in common with it.
+Two extensions of a request are read: `extensions={"url_template": "/orders/{id}"}` gives the span its name and the
+attribute `url.template`, and `extensions={"asgi_trace": False}` leaves the request without a span.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ class _AsyncBody(AsyncBody, httpx.AsyncByteStream):
 
 
 class TraceTransport(SyncTracedTransport[httpx.BaseTransport, httpx.Request, httpx.Response], httpx.BaseTransport):
-    """Traces what a `Client` sends: `httpx.Client(transport=TraceTransport())`."""
+    """Records each request that a `Client` sends as one CLIENT span: `httpx.Client(transport=TraceTransport())`.
+
+    Name, attributes and status of the span are those of OpenTelemetry's semantic conventions for HTTP clients. It lasts
+    until the response's body has been read or closed. Each redirect and each retry is a span of its own, with
+    `http.request.resend_count`. While the request is on its way its headers carry the span's `traceparent`; after that
+    they are the caller's again.
+    """
 
     _library = Library(
         transport="TraceTransport",
@@ -46,7 +53,10 @@ class TraceTransport(SyncTracedTransport[httpx.BaseTransport, httpx.Request, htt
 class AsyncTraceTransport(
     AsyncTracedTransport[httpx.AsyncBaseTransport, httpx.Request, httpx.Response], httpx.AsyncBaseTransport
 ):
-    """Traces what an `AsyncClient` sends: `httpx.AsyncClient(transport=AsyncTraceTransport())`."""
+    """Records what an `AsyncClient` sends: `httpx.AsyncClient(transport=AsyncTraceTransport())`.
+
+    All that is said of `TraceTransport` holds for it as well.
+    """
 
     _library = Library(
         transport="AsyncTraceTransport",

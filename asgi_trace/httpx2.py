@@ -3,7 +3,8 @@
     client = httpx2.Client(transport=TraceTransport())
     client = httpx2.AsyncClient(**AsyncTraceTransport.for_client())  # keeps the proxies of the environment
 
-Nothing but httpx2's own classes, filled into what httpx has in common with it.
+Two extensions of a request are read: `extensions={"url_template": "/orders/{id}"}` gives the span its name and the
+attribute `url.template`, and `extensions={"asgi_trace": False}` leaves the request without a span.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ class _AsyncBody(AsyncBody, httpx2.AsyncByteStream):
 
 
 class TraceTransport(SyncTracedTransport[httpx2.BaseTransport, httpx2.Request, httpx2.Response], httpx2.BaseTransport):
-    """Traces what a `Client` sends: `httpx2.Client(transport=TraceTransport())`."""
+    """Records each request that a `Client` sends as one CLIENT span: `httpx2.Client(transport=TraceTransport())`.
+
+    Name, attributes and status of the span are those of OpenTelemetry's semantic conventions for HTTP clients. It lasts
+    until the response's body has been read or closed. Each redirect and each retry is a span of its own, with
+    `http.request.resend_count`. While the request is on its way its headers carry the span's `traceparent`; after that
+    they are the caller's again.
+    """
 
     _library = Library(
         transport="TraceTransport",
@@ -49,7 +56,10 @@ class TraceTransport(SyncTracedTransport[httpx2.BaseTransport, httpx2.Request, h
 class AsyncTraceTransport(
     AsyncTracedTransport[httpx2.AsyncBaseTransport, httpx2.Request, httpx2.Response], httpx2.AsyncBaseTransport
 ):
-    """Traces what an `AsyncClient` sends: `httpx2.AsyncClient(transport=AsyncTraceTransport())`."""
+    """Records what an `AsyncClient` sends: `httpx2.AsyncClient(transport=AsyncTraceTransport())`.
+
+    All that is said of `TraceTransport` holds for it as well.
+    """
 
     _library = Library(
         transport="AsyncTraceTransport",

@@ -39,6 +39,7 @@ class TraceContextFilter(logging.Filter):
     """
 
     def __init__(self, service_name: str | None = None, *, tracer_provider: TracerProvider | None = None) -> None:
+        """Without arguments the service's name is looked up, as the class says."""
         super().__init__()
         self._service_name = ServiceName(service_name, tracer_provider)
 

@@ -41,31 +41,44 @@ __all__ = ["TraceMiddleware"]
 class TraceMiddleware:
     """ASGI middleware that continues the caller's W3C trace and records each request as one SERVER span.
 
-    Use it around an application, `app = TraceMiddleware(app)`, or as `app.add_middleware(TraceMiddleware)`.
+        app = TraceMiddleware(app, exclude="^/health$")  # around any ASGI application
+        app.add_middleware(TraceMiddleware, exclude="^/health$")  # or in FastAPI and Starlette
+
+    Name, attributes and status of the span are those of OpenTelemetry's semantic conventions for HTTP servers; it ends
+    with the last byte of the response. Nothing that fails in here changes a request: it is logged once instead. Without
+    a provider that records, requests pass through with almost no cost.
 
     Args:
         app: the ASGI application.
-        tracer_provider, meter_provider, propagator: None is OpenTelemetry's global one, looked up when used.
+        tracer_provider, meter_provider, propagator: OpenTelemetry's objects to use; None is the global one, looked up
+            when used.
         exclude: requests that leave no trace at all, spans made below them included: regular expressions searched in
-            the path, with and without its root path, or a callable of the scope. `OTEL_PYTHON_EXCLUDED_URLS` and those
-            of the frameworks, like `OTEL_PYTHON_FASTAPI_EXCLUDED_URLS`, count too.
-        trust: may a caller's trace be continued? True, False, networks like "10.0.0.0/8", or a callable of the scope.
-            Networks judge the furthest address that `trusted_proxies` vouch for, else the socket's peer.
-            An untrusted one is linked to: new trace, own sampling decision, no baggage.
-        trusted_proxies: networks whose `Forwarded` or `X-Forwarded-*` headers count for client, server and scheme;
-            "unix" is a peer without an address.
-        capture_request_headers, capture_response_headers: names of headers to record as attributes, or patterns of
-            whole names like "x-.*". The `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_*` variables count too.
-        redact: query keys and header names to mask besides the standard ones, or a callable `(name, value) -> str`
-            that is the whole rule.
-        response_header: "server-timing", "traceresponse" or a name of your own that tells callers the trace id.
-        on_request: hook `(span, scope)` at the start of a recorded span.
-        on_response: hook `(span, scope, message)` at the start of its response.
-        metrics: the instruments to record, by their names in the semantic conventions.
-        websocket: "connection": the span lasts until the close; "handshake": until it is accepted or refused.
+            the path, with and without its root path, or a callable of the scope that returns True for them.
+            `OTEL_PYTHON_EXCLUDED_URLS` and those of the frameworks, like `OTEL_PYTHON_FASTAPI_EXCLUDED_URLS`, count
+            too.
+        trust: which callers' traces are continued? True: all of them. False: none. Networks like "10.0.0.0/8": those of
+            callers whose address is in one, which is the furthest one that `trusted_proxies` vouch for, else the
+            socket's peer. Or a callable of the scope that decides. The request of any other caller starts a new trace,
+            with a sampling decision of its own and without the caller's baggage; its span has a link to the caller.
+        trusted_proxies: networks of the proxies whose `Forwarded` (RFC 7239) or `X-Forwarded-*` headers are believed
+            for client, server and scheme; "unix" is a peer without an address, behind a unix socket.
+        capture_request_headers, capture_response_headers: names of headers to record as attributes, or regular
+            expressions for whole names like "x-.*", in any case.
+            `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST` and
+            `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE` count too.
+        redact: names of query parameters and headers whose values are masked besides the standard ones, or a callable
+            `(name, value) -> str` that is the whole rule.
+        response_header: a header of the response that tells callers the trace id: "server-timing", "traceresponse" or
+            any other name. None: there is none.
+        on_request: a plain function `(span, scope)`, called at the start of each recorded span.
+        on_response: a plain function `(span, scope, message)`, called with the message that starts the response.
+        metrics: the instruments to record, by their names in the conventions; durations are in seconds, sizes in bytes.
+            () is none.
+        websocket: "connection": the span lasts until the WebSocket is closed; "handshake": until it is accepted or
+            refused.
 
     Raises:
-        ValueError, TypeError: an option that cannot be meant; the message says what to write.
+        TypeError, ValueError: an option has a value that makes no sense; the message says what to write instead.
     """
 
     __slots__ = ("_config", "_meter_provider", "app")
@@ -111,7 +124,7 @@ class TraceMiddleware:
     # One coroutine for every scope, since each step that became a method would cost every request about 300
     # instructions (counted), and the order of these steps is what there is to see.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901
-        """Serve one scope."""
+        """Serve one scope of any type. The application's exceptions are raised as they are."""
         started = kind = None
         try:
             kind = scope["type"]

@@ -90,12 +90,14 @@ class CapturedSpans:
         return self.finished[index]
 
     def __enter__(self) -> CapturedSpans:
+        """Capture from here on; the block gets this object."""
         self._before = override_provider(self.tracer_provider)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Put the provider that was there before back. The captured spans stay."""
         override_provider(self._before)
 
 

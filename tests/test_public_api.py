@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import pydoc
 import re
 import subprocess
 import sys
@@ -101,9 +102,21 @@ def explained(module: ModuleType) -> Iterator[tuple[str, Any]]:
         if inspect.isfunction(value) or inspect.isclass(value):
             yield name, value
         if inspect.isclass(value) and value.__module__.startswith("asgi_trace"):
-            for attribute, member in vars(value).items():
-                if not attribute.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
-                    yield f"{name}.{attribute}", member
+            yield from methods(name, value)
+
+
+CALLED = ("__aenter__", "__aexit__", "__call__", "__enter__", "__exit__")
+"""Methods that help() shows under names which say nothing of what they do."""
+
+
+def methods(name: str, value: type) -> Iterator[tuple[str, Any]]:
+    """The public methods and properties of a class, those that it inherits from a class of this package included."""
+    for attribute in dir(value):
+        member = inspect.getattr_static(value, attribute)
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        is_public = attribute in CALLED or not attribute.startswith("_")
+        if is_public and inspect.isfunction(function) and function.__module__.startswith("asgi_trace"):
+            yield f"{name}.{attribute}", function
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -114,6 +127,24 @@ def test_every_public_thing_has_a_docstring(name: str) -> None:
     assert module.__doc__
     for what, value in explained(module):
         assert inspect.getdoc(value), f"{name}.{what} is not explained"
+
+
+def test_what_configure_returns_is_explained() -> None:
+    """It is no name of the package, and a user meets it all the same."""
+    from asgi_trace._configuration.tracing import Tracing
+
+    assert {name for name, _ in methods("Tracing", Tracing)} >= {"Tracing.lost", "Tracing.shutdown"}
+    assert all(inspect.getdoc(value) for _, value in methods("Tracing", Tracing))
+
+
+def test_help_shows_every_name() -> None:
+    """`help(asgi_trace)` says what each name is, `configure` too, which is imported late."""
+    text = pydoc.render_doc(asgi_trace, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
+
+    for name in set(asgi_trace.__all__) - {"__version__"}:
+        assert re.search(rf"^ {{4}}(class )?{name}\(", text, re.MULTILINE), name
+        summary = (inspect.getdoc(getattr(asgi_trace, name)) or "").splitlines()[0]
+        assert summary in text
 
 
 def optional(value: Any) -> list[str]:

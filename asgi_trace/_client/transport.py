@@ -51,20 +51,28 @@ class TracedTransport(Generic[TransportT, RequestT, ResponseT]):
     ) -> None:
         """`transport` is the one further in, which does the work: any of the library's or of your own.
 
-        None builds the library's default. Everything else is keyword-only:
+        None builds the library's default. Everything else is keyword-only.
 
-        - `tracer_provider`, `meter_provider`, `propagator`: None is the global one, looked up when used.
-        - `propagate_to`: where trace context and baggage may be sent: host patterns (`"*.internal"`, `"api.test:8443"`)
-          or a callable of the URL; None is everywhere. The span is made in any case.
-        - `redact`: names of query keys and headers whose values are masked beside the standard ones, or a callable
-          `(name, value) -> str` that is the whole rule.
-        - `capture_request_headers`, `capture_response_headers`: names of headers to record, or patterns of them.
-        - `on_request(span, request)`, `on_response(span, request, response)`: plain functions, for recorded spans only.
-        - `exclude`: regular expressions searched in the URL, or a callable of the request. Those make no span and no
-          metric; the caller's own context is still sent.
-        - `metrics`: the instruments to record, by their convention names.
+        Args:
+            tracer_provider, meter_provider, propagator: OpenTelemetry's objects to use; None is the global one, looked
+                up when used.
+            propagate_to: where trace context and baggage may be sent: host patterns (`"*.internal"`,
+                `"api.test:8443"`), or a callable of the URL that returns True for those. None is everywhere. A request
+                to another place has its span all the same.
+            redact: names of query parameters and headers whose values are masked besides the standard ones, or a
+                callable `(name, value) -> str` that is the whole rule.
+            capture_request_headers, capture_response_headers: names of headers to record as attributes, or regular
+                expressions for whole names like "x-.*".
+            on_request: a plain function `(span, request)`, called before the send of each recorded span's request. It
+                may add headers.
+            on_response: a plain function `(span, request, response)`, called when the response's headers have arrived.
+            exclude: requests without a span and a metric: regular expressions searched in the URL, or a callable of
+                the request that returns True for them. The context of the caller is sent all the same.
+            metrics: the instruments to record, by their names in the conventions; durations are in seconds, sizes in
+                bytes. () is none.
 
-        Raises TypeError or ValueError for a wrong argument, with what to write instead.
+        Raises:
+            TypeError, ValueError: an option has a value that makes no sense; the message says what to write instead.
         """
         library = self._library
         self._config = ClientConfig(
@@ -99,12 +107,18 @@ class TracedTransport(Generic[TransportT, RequestT, ResponseT]):
         limits: Any = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """`transport` and `mounts` of a client that is traced wherever it goes: `Client(**Transport.for_client())`.
+        """The arguments `transport` and `mounts` of a client that is traced wherever a request goes.
 
-        A client that is handed a transport no longer looks at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. Here
-        they count, as in a client that builds its own; so do `mounts`, `proxy`, `trust_env`, `verify`, `cert`, `http1`,
-        `http2` and `limits`, with the client's own meanings. `options` are the transport's own and apply to all of
-        them. What is traced already, and a mount that is None, stay as they are.
+            client = Client(**TraceTransport.for_client(http2=True, propagate_to="*.internal"))
+
+        A client that is given a transport no longer reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. Here they
+        count, as in a client that builds its own transport. `transport` is the one further in, as of this class.
+        `mounts`, `proxy`, `trust_env`, `verify`, `cert`, `http1`, `http2` and `limits` mean what they mean to the
+        client. `options` are those of this class, and hold for all of its transports. A transport that is traced
+        already and a mount that is None stay as they are.
+
+        Raises:
+            TypeError, ValueError: as this class does.
         """
         settings = {"verify": verify, "cert": cert, "trust_env": trust_env, "http1": http1, "http2": http2}
         if limits is not None:
@@ -146,6 +160,7 @@ class SyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
         return response
 
     def __enter__(self) -> Self:
+        """Enter the transport further in."""
         self._transport.__enter__()
         return self
 
@@ -155,6 +170,7 @@ class SyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        """Leave the transport further in."""
         self._transport.__exit__(exc_type, exc_value, traceback)
         end_dropped()
 
@@ -183,6 +199,7 @@ class AsyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
         return response
 
     async def __aenter__(self) -> Self:
+        """Enter the transport further in."""
         await self._transport.__aenter__()
         return self
 
@@ -192,6 +209,7 @@ class AsyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        """Leave the transport further in."""
         await self._transport.__aexit__(exc_type, exc_value, traceback)
         end_dropped()
 

@@ -103,10 +103,12 @@ def configure(
 ) -> Tracing:
     """Set up OpenTelemetry for this process: SDK, OTLP exporters, global providers. Once per process.
 
+        configure("orders", endpoint="http://collector:4317", sampler=0.1)
+
     Every argument that is left out comes from its `OTEL_*` variable, and from OpenTelemetry's default after that.
     Nothing here waits for a collector, and neither does a request; the end of the process waits at most 5 seconds.
-    Where another library has set a global tracer provider, that one stays: a WARNING says so, and what is returned
-    flushes it.
+    Returns a `Tracing`, which flushes, stops and counts what was lost. Where another library has set a global tracer
+    provider, that one stays: a WARNING says so, and the `Tracing` flushes it.
 
     Args:
         service_name: the name of this service (`OTEL_SERVICE_NAME`).
@@ -123,13 +125,14 @@ def configure(
         insecure: True is plain text, False is TLS, for an `endpoint` that does not say; beats the scheme of an endpoint
             that the environment names.
         headers: sent with every export.
-        timeout: seconds for one export with all its retries.
-        compression: "gzip" or "none".
-        protocol: "grpc", the default, or "http/protobuf".
-        max_export_bytes: the largest request, before compression. A larger batch is sent in parts; a single span that
-            is larger is lost, counted and named.
+        timeout: seconds for one export with all its retries (`OTEL_EXPORTER_OTLP_TIMEOUT`, else 10).
+        compression: "gzip" or "none" (`OTEL_EXPORTER_OTLP_COMPRESSION`, else none).
+        protocol: "grpc", the default, or "http/protobuf" (`OTEL_EXPORTER_OTLP_PROTOCOL`).
+        max_export_bytes: the largest request in bytes, before compression. A larger batch is sent in parts; a single
+            span that is larger is lost, counted and named.
         certificate, client_key, client_certificate: paths of PEM files for TLS; beside plain text they are an error.
-        schedule_delay_millis: how long an ended span may wait for others.
+        schedule_delay_millis: how many milliseconds an ended span may wait for others (`OTEL_BSP_SCHEDULE_DELAY`, else
+            5,000).
         max_queue_size, max_export_batch_size: hard bounds of what waits for a collector, and of one request. Left out,
             32,768 spans may wait, and a request grows up to 4,096 of them when a collector is slow.
         span_processors: more SpanProcessors; they see each span before the exporters do.
@@ -143,8 +146,8 @@ def configure(
             something else has set is left alone.
 
     Raises:
-        ValueError, TypeError: an argument that cannot be meant; the message says what to write. A wrong variable is
-            a warning of the logger `asgi_trace`.
+        TypeError, ValueError: an argument has a value that makes no sense; the message says what to write instead. A
+            wrong variable only makes the logger `asgi_trace` warn.
         ImportError: the extra `otlp` is missing.
         RuntimeError: this process has been configured already with other arguments, or has been shut down. The same
             call again returns what the first one returned.

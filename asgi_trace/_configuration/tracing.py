@@ -26,8 +26,11 @@ from .within import within
 class Tracing:
     """What `configure()` has set up. Flushes it and shuts it down; as a context manager, at the end of the block.
 
-    `tracer_provider` is a no-op one when `OTEL_SDK_DISABLED` is true; `meter_provider` is None without metrics,
-    `logger_provider` without logs.
+        with configure("nightly-job") as tracing:
+            ...
+
+    `tracer_provider`, `meter_provider` and `logger_provider` are the SDK's. The first one does nothing when
+    `OTEL_SDK_DISABLED` is true; the second one is None without metrics, the third one without logs.
     """
 
     def __init__(
@@ -76,18 +79,19 @@ class Tracing:
         return MappingProxyType(counts)
 
     def force_flush(self, timeout_millis: float = STOP_SECONDS * 1000) -> bool:
-        """Send what is queued. False after `timeout_millis` at the latest.
+        """Send what is queued, and wait for it for `timeout_millis` milliseconds at most.
 
-        True when everything that was recorded before has arrived, and nothing was lost since the last call.
+        True when everything that was recorded before has arrived, and nothing was lost since the last call. False when
+        the time is over, or something was lost: see `lost`.
         """
         calls = [partial(provider.force_flush, int(timeout_millis)) for provider in self._providers]
         return within(timeout_millis / 1000, *calls)
 
     def shutdown(self, timeout_millis: float = STOP_SECONDS * 1000) -> None:
-        """Send what is queued and stop for good, after `timeout_millis` at the latest. Again is harmless.
+        """Send what is queued and stop for good, within `timeout_millis` milliseconds. A second call is harmless.
 
-        Happens by itself at the interpreter's exit. All calls together wait 4 seconds at most, and a flush that has
-        just failed shortens that. A call waits for one that is under way.
+        It is called at the interpreter's exit without you. All calls together wait 4 seconds at most, and a flush that
+        has just failed shortens that. A call waits for one that is under way. What was not sent by then is in `lost`.
         """
         self.stopped = True
         self._budget.begin_stop()
@@ -104,9 +108,11 @@ class Tracing:
                 pipeline.give_up()
 
     def __enter__(self) -> Tracing:
+        """The block gets this object."""
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Call `shutdown()`."""
         self.shutdown()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class ServerConfig:
     """The options of one `TraceMiddleware`; its docstring says what each means.
 
-    Raises ValueError or TypeError for an option that cannot be meant.
+    Raises ValueError or TypeError for an option whose value makes no sense.
     """
 
     __slots__ = (

@@ -37,6 +37,8 @@ def current_request() -> CurrentRequest | None:
 def server_span() -> Span:
     """The SERVER span of the request in progress, whichever span is current now.
 
+        server_span().set_attribute("shop.order", 7)
+
     Works wherever the context is: endpoints, dependencies, threads that were started with it, child spans. Outside of a
     request, and in an excluded one, it is `INVALID_SPAN`; after its end, as in a background task, it is one that is not
     recorded, with the same ids. Every call on either is harmless.
@@ -50,6 +52,8 @@ def server_span() -> Span:
 
 def set_route(template: str) -> None:
     """Set route and name of the request's SERVER span, for a framework that keeps the match to itself.
+
+        set_route("/orders/{id}")  # the span is called "GET /orders/{id}" and has this `http.route`
 
     `template` is taken as it is, so it must be the route's pattern (`/orders/{id}`), never the path; it beats what the
     scope says. Outside of a request, or after its span has ended, nothing happens. What is not a string is left out,

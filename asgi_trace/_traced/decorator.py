@@ -115,13 +115,14 @@ def traced(name: Any = None, *, attributes: Any = None, tracer_provider: TracerP
     the status and `error.type`. StopIteration, GeneratorExit and a cancellation are no errors.
 
     Args:
-        name: the span's name. None is the `__qualname__` without `<locals>.`.
+        name: the span's name. None is the `__qualname__` without `<locals>.`. The attribute `code.function.name` has
+            the module as well.
         attributes: a mapping, or a function that gets the arguments of the call by name, defaults and `self` included,
             and returns one. It is called for recorded spans only; what it raises is logged once and changes nothing.
         tracer_provider: None is OpenTelemetry's global one, looked up at each call.
 
     Raises:
-        TypeError, ValueError: an argument that cannot be meant; the message says what to write.
+        TypeError, ValueError: an argument has a value that makes no sense; the message says what to write instead.
     """
     provider("tracer_provider", tracer_provider, "get_tracer")
     if callable(attributes):
