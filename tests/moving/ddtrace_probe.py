@@ -211,6 +211,40 @@ def flush() -> object:
         return any(path.endswith("/traces") for path, _ in seen)
 
 
+def sees_the_current_span() -> bool:
+    """Whether OpenTelemetry's API has ddtrace's current span."""
+    from opentelemetry.trace import get_current_span
+
+    keep()
+    with tracer.trace("load"):
+        return get_current_span().get_span_context().is_valid
+
+
+@ROWS("OpenTelemetry's current span inside `tracer.trace()`")
+def current_span() -> object:
+    return sees_the_current_span()
+
+
+@ROWS("the same with `DD_TRACE_OTEL_ENABLED=true`", DD_TRACE_OTEL_ENABLED="true")
+def shared_current_span() -> object:
+    return sees_the_current_span()
+
+
+@ROWS("`ddtrace.opentelemetry.TracerProvider()` with `DD_TRACE_OTEL_ENABLED=true`", DD_TRACE_OTEL_ENABLED="true")
+def our_middleware_on_their_provider() -> object:
+    sys.path.append(str(Path(__file__).parents[2]))  # where asgi_trace is
+    from ddtrace.opentelemetry import TracerProvider
+
+    import asgi_trace
+
+    keep()
+    app = asgi_trace.TraceMiddleware(shop(), tracer_provider=TracerProvider())
+    request(app, headers={"traceparent": PARENT})
+    [span] = SPANS
+    route = tags(span, "http.route")["http.route"]
+    return [span.resource, route, f"{span.trace_id:032x}" in PARENT, f"{span.parent_id:016x}" in PARENT]
+
+
 @ROWS("`DD_SERVICE`", DD_SERVICE="tea")
 def service() -> object:
     return served().service

@@ -136,6 +136,30 @@ def flush() -> object:
         return len(receiver.named("load")) == 1
 
 
+def sees_the_current_span() -> bool:
+    spans = CapturedSpans()
+    with spans.tracer_provider.get_tracer("shop").start_as_current_span("load"):
+        return trace.get_current_span().get_span_context().is_valid
+
+
+@OPTIONS.ours("OpenTelemetry's current span inside `tracer.trace()`")
+def current_span() -> object:
+    return sees_the_current_span()
+
+
+@OPTIONS.ours("the same with `DD_TRACE_OTEL_ENABLED=true`")
+def shared_current_span() -> object:
+    return sees_the_current_span()
+
+
+@OPTIONS.ours("`ddtrace.opentelemetry.TracerProvider()` with `DD_TRACE_OTEL_ENABLED=true`")
+def middleware_on_a_provider() -> object:
+    span = served(starlette_shop(), headers={"traceparent": PARENT}).server
+    assert span.parent is not None
+    ids = [f"{span.context.trace_id:032x}" in PARENT, f"{span.parent.span_id:016x}" in PARENT]
+    return [span.name, attributes_of(span)["http.route"], *ids]
+
+
 @pytest.mark.parametrize("row", OPTIONS.titles())
 def test_options(row: str) -> None:
     """A row about set-up or an option says what ddtrace showed and what we show."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -209,6 +210,41 @@ def redirects() -> Pair:
     there, here = both(look)
     assert there == [None, None]
     assert here == [None, 1]
+    return there, here
+
+
+class AsksAgain(httpx.Auth):
+    """Sends the request once more when it is refused."""
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        response = yield request
+        if response.status_code == 401:
+            yield request
+
+
+@SPANS("an auth flow that asks again after 401")
+def auth_flow() -> Pair:
+    def look(side: Side) -> object:
+        side.get("http://orders.test/401", auth=AsksAgain())
+        return [attributes_of(span).get("http.request.resend_count") for span in side.spans]
+
+    there, here = both(look)
+    assert there == [None, None]
+    assert here == [None, 1]
+    return there, here
+
+
+@SPANS("connections that are tried again: `HTTPTransport(retries=1)`")
+def connection_retries() -> Pair:
+    def look(side: Side) -> object:
+        assert isinstance(side.get(f"http://127.0.0.1:{port}/"), httpx.ConnectError)
+        return [span.name for span in side.spans]
+
+    with socket.socket() as unused:  # bound, and it does not listen
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        there, here = both(look, network=httpx.HTTPTransport(retries=1))
+    assert here == ["GET"]
     return there, here
 
 
