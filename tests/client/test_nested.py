@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import (
     NoOpTracerProvider,
 )
@@ -19,6 +20,7 @@ from ..support.asgi import attributes_of
 from ..support.http_clients import Kit
 from ..support.transports import (
     Answer,
+    Watching,
     parent,
     received,
     send_through,
@@ -129,6 +131,30 @@ def test_the_outer_one_decides_also_about_a_rebuilt_request(local: Kit, case: st
                     await send_through(kit, outer, kit.library.Request("GET", kit.base))
             assert len(spans) == (2 if case == "forbidden" and flags != 0 else 0)
             assert sent == [{}, {}]
+
+    local.run(scenario)
+
+
+@pytest.mark.parametrize("flags", [0, 1, None])
+def test_what_the_outer_one_does_not_sample_the_inner_one_does_not_trace(local: Kit, flags: int | None) -> None:
+    """Its sampler has decided about the send, for a request that a transport in between has made anew as well."""
+
+    async def scenario(kit: Kit) -> None:
+        sent: list[dict[str, str]] = []
+
+        def handler(request: Any) -> Any:
+            sent.append(trace_headers(request))
+            return kit.library.Response(200)
+
+        with capture_spans() as spans, capture_spans(Watching(Decision.DROP)) as dropped:
+            inner = kit.Transport(kit.library.MockTransport(handler), tracer_provider=spans.tracer_provider)
+            outer = kit.Transport(
+                rebuilding(kit, inner), tracer_provider=dropped.tracer_provider, propagate_to="*.good.test"
+            )
+            async with within(otel_context.Context() if flags is None else parent(flags)):
+                await send_through(kit, outer, kit.library.Request("GET", kit.base))
+            assert (len(spans), len(dropped)) == (0, 0)
+            assert sent == [{}]
 
     local.run(scenario)
 
