@@ -26,6 +26,7 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ KEPT = ROOT / ".mutants"
 TESTS = ["propagation", "semconv", "server", "client", "logs", "options", "otel", "sdk", "traced", "routing", "routes"]
 PLAIN = ["-q", "-p", "no:randomly", "-p", "no:xdist", "-p", "no:cacheprovider"]
 PLAIN += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-MOST_SECONDS = 5.0  # of tests for one mutant, by the time that they took when coverage was recorded; `--seconds`
+MOST_SECONDS = 5.0  # of the CPU, for the tests of one mutant, as recorded with the coverage; `--seconds`
 
 
 NOT_TRIED = 99  # exit status: the code could not be exchanged
@@ -162,9 +163,9 @@ class Recorder(Plain):
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self.coverage.switch_context(item.nodeid)
-        begin = time.perf_counter()
+        begin = time.process_time()  # the machine may be busy with something else
         result = yield
-        self.seconds[item.nodeid] = time.perf_counter() - begin
+        self.seconds[item.nodeid] = time.process_time() - begin
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -316,7 +317,7 @@ class Tests:
         return not mutant.function or not set(mutant.lines).isdisjoint(self._at_import.get(mutant.path, ()))
 
     def of(self, mutant: Mutant) -> list[str]:
-        """One case of every test function, the fast first, then the other cases; together at most so many seconds.
+        """The fast first, and of a test function with many cases the later ones later; at most so many seconds of them.
 
         For what runs at import these are the tests that run anything of the module, and for a module of constants all.
         """
@@ -325,12 +326,12 @@ class Tests:
         found = {self._names[number] for line in wanted for number in lines.get(line, ())}
         if not any(lines.values()):
             found = set(self._names)
-        seen: set[str] = set()
-        order: list[tuple[bool, float, str]] = []
+        cases: Counter[str] = Counter()
+        order: list[tuple[float, float, str]] = []
         for test in sorted(found, key=lambda test: (self._seconds[test], test)):
             name = test.partition("[")[0]
-            order.append((name in seen, self._seconds[test], test))
-            seen.add(name)
+            cases[name] += 1
+            order.append((cases[name] * self._seconds[test], self._seconds[test], test))
         order.sort()
         spent = itertools.accumulate(seconds for _, seconds, _ in order)
         return [test for (_, _, test), total in zip(order, spent, strict=True) if total <= self._most]

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from asgi_trace._semconv.client import client_destination, client_peer, client_protocol
+from asgi_trace._semconv.client import _is_ip_address, client_destination, client_peer, client_protocol, known_server
 from asgi_trace.testing import CapturedSpans
 
 from ..support.asgi import attributes_of
@@ -127,3 +127,12 @@ def test_the_first_host_line_counts_however_it_is_spelt(
     send(request={"headers": [*before, (name, b"shop.test:81"), (b"y-host", b"x.test")]})
     attributes = attributes_of(spans.client)
     assert (attributes["server.address"], attributes["server.port"]) == ("shop.test", 81)
+
+
+def test_what_is_kept_of_servers_and_peers_has_an_end() -> None:
+    """However many a service calls."""
+    for number in range(1000):
+        client_peer({"network_stream": Peer((f"10.0.{number // 256}.{number % 256}", 1))})
+        known_server("GET", "http", f"h{number}.test".encode())
+    for cache in (_is_ip_address, known_server):
+        assert 0 < cache.cache_info().currsize <= 256

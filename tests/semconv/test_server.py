@@ -8,6 +8,7 @@ import pytest
 
 from asgi_trace import TraceMiddleware
 from asgi_trace._semconv.http import DEFAULT_PORTS, parse_authority, span_name
+from asgi_trace._semconv.server import _parsed_host, shared_attributes
 from asgi_trace.testing import CapturedSpans
 
 from ..support.asgi import OK, attributes_of, drive, http_scope, responding, websocket_scope
@@ -250,3 +251,16 @@ def test_a_target_in_absolute_form_is_recorded_as_its_path(
 ) -> None:
     """It may carry credentials before the host (RFC 9112 3.2.2), which are no part of `url.path`."""
     assert recorded(spans, http_scope("/from/path", raw_path=raw_path))["url.path"] == path
+
+
+def test_what_is_kept_of_hosts_has_an_end(spans: CapturedSpans) -> None:
+    """A caller chooses the Host header: a thousand of them do not fill the memory, and each is recorded right."""
+    middleware = TraceMiddleware(OK)
+    for number in range(1000):
+        host = f"h{number}.test".encode()
+        for odd in ODD:
+            drive(middleware, http_scope(headers=[(b"host", host)], **odd))
+            assert attributes_of(spans[-1])["server.address"] == host.decode()
+        spans.clear()
+    for cache in (shared_attributes, _parsed_host):
+        assert 0 < cache.cache_info().currsize <= 256
