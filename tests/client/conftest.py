@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from asgi_trace._client import call
+from asgi_trace._client.coexistence import CONTRIB
 
 from ..support.http_clients import Kit, http1_server, http2_server
 from ..support.transports import IDS, KITS
@@ -21,6 +23,15 @@ def nothing_on_its_way() -> Iterator[None]:
     """After each test no request is taken to be on its way."""
     yield
     assert call._on_the_way == {}
+
+
+@pytest.fixture(autouse=True)
+def no_contrib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """contrib's instrumentation of httpx counts as not imported, whatever other tests of this process have imported.
+
+    Where it is there, our transports look for its spans at each send.
+    """
+    monkeypatch.delitem(sys.modules, CONTRIB, raising=False)
 
 
 @pytest.fixture

@@ -63,6 +63,15 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def test_a_method_that_was_taken_before_another_look_reads_nothing_again() -> None:
+    """A thread that was about to look for the first time, when another one did, sees the same span."""
+    context = unread()
+    get, length = context.get, context.__len__
+    span = context[SPAN_KEY]
+    assert get(SPAN_KEY) is span
+    assert length() == 2
+
+
 @pytest.mark.parametrize("look", LOOKS)
 def test_the_first_look_says_what_every_look_says(look: str) -> None:
     """Whatever is done with it first, as with a mapping or through the API, the caller's headers have been read."""

@@ -39,7 +39,7 @@ def conformance_app(
     def client() -> httpx.AsyncClient:
         inner = httpx.AsyncHTTPTransport(verify=False)
         transport = AsyncTraceTransport(inner, tracer_provider=tracer_provider, propagate_to=propagate_to)
-        return httpx.AsyncClient(transport=transport)
+        return httpx.AsyncClient(transport=transport, timeout=60)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
