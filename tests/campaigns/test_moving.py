@@ -1,8 +1,9 @@
 """Logfire and ddtrace, run in environments of their own: do they still show what the page about moving in says?
 
 `python -m benchmarks install-peers logfire ddtrace` makes the environments, and
-`python -m pytest -m campaign tests/campaigns/test_moving.py` prints a table of the rows; about five minutes. Nothing
-leaves the loopback. Where a new version shows something else, write it down and mend the page:
+`python -m pytest -m campaign tests/campaigns/test_moving.py` prints a table of the rows; about ten minutes. Nothing
+leaves the loopback. Beside the rows, a trace goes on over real HTTP between each of them and us, in both
+directions. Where a new version shows something else, write it down and mend the page:
 `.../bin/python tests/moving/logfire_probe.py > tests/moving/logfire.json`.
 """
 
@@ -14,12 +15,18 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
+from asgi_trace import TraceMiddleware
+from asgi_trace.httpx import TraceTransport
+from asgi_trace.testing import CapturedSpans
 from benchmarks.environments import python
 
 from ..moving.probe import NOT_INSTALLED
+from ..support.asgi import OK
 from ..support.moving_recorded import FOLDER, recorded
+from ..support.servers import uvicorn_serving
 from .table import Table
 
 pytestmark = pytest.mark.campaign
@@ -33,15 +40,25 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
     made.show(request.config)
 
 
-@pytest.mark.parametrize("library", ["logfire", "ddtrace"])
-def test_other_libraries_show_what_was_recorded(library: str, table: Table) -> None:
-    """Each row of a library's tables shows what the file says, with the version that is installed."""
+LIBRARIES = ("logfire", "ddtrace")
+
+
+def command(library: str, program: str, *arguments: str) -> list[str]:
+    """How to run a program of `tests/moving/` in the library's environment."""
     interpreter = python(library)
     if interpreter is None:
         pytest.skip(f"python -m benchmarks install-peers {library}")
-    command = [str(interpreter), str(FOLDER / f"{library}_probe.py")]
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+    return [str(interpreter), str(FOLDER / program), *arguments]
+
+
+ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_other_libraries_show_what_was_recorded(library: str, table: Table) -> None:
+    """Each row of a library's tables shows what the file says, with the version that is installed."""
+    probe = command(library, f"{library}_probe.py")
+    done = subprocess.run(probe, env=ENVIRONMENT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     shown: dict[str, Any] = json.loads(done.stdout)
     rows, known = shown["rows"], recorded(library)["rows"]
@@ -51,3 +68,31 @@ def test_other_libraries_show_what_was_recorded(library: str, table: Table) -> N
     table.add(library, shown["versions"][library], len(rows), len(same), len(missing), len(other))
     assert rows.keys() == known.keys()
     assert other == {}, f"{library} {shown['versions']}: shown, recorded"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_trace_goes_on_from_the_other_library(library: str) -> None:
+    """A service with our middleware continues the trace of a client in another process that the library traces."""
+    spans = CapturedSpans()
+    with uvicorn_serving(TraceMiddleware(OK, tracer_provider=spans.tracer_provider)) as server:
+        client = command(library, "across.py", library, "client", server.url)
+        done = subprocess.run(client, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    span = spans.server
+    assert span.parent is not None
+    assert f"{span.parent.trace_id:032x} {span.parent.span_id:016x}" == done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_trace_goes_on_to_the_other_library(library: str) -> None:
+    """A service that the library traces continues the trace of a client in another process that has our transport."""
+    spans = CapturedSpans()
+    server = command(library, "across.py", library, "server")
+    with subprocess.Popen(server, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        with httpx.Client(transport=TraceTransport(tracer_provider=spans.tracer_provider), timeout=60) as client:
+            assert client.get(f"http://127.0.0.1:{port}/orders/7").status_code == 204
+        seen = process.stdout.readline().strip()
+    context = spans.client.context
+    assert f"{context.trace_id:032x} {context.span_id:016x}" == seen

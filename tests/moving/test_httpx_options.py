@@ -216,6 +216,21 @@ def raised(theirs: str, ours: str) -> Pair:
     return there, here
 
 
+@OPTIONS("`request_hook` that adds a header")
+def hook_adds_a_header() -> Pair:
+    def hook(span: trace.Span, request: Any) -> None:
+        request.headers["x-shop"] = "tea"
+
+    def look(side: Side) -> object:
+        response = side.get()
+        assert side.sent[0]["x-shop"] == "tea"
+        return response.request.headers.get("x-shop")
+
+    there, here = both(look, there={"request_hook": hook}, here={"on_request": hook})
+    assert (there, here) == ("tea", None)
+    return there, here
+
+
 @OPTIONS("`request_hook` of an unsampled request")
 def unsampled_hooks() -> Pair:
     calls: list[object] = []

@@ -44,6 +44,9 @@ def opt_in() -> Pair:
     there, here = both(look, variables={"OTEL_SEMCONV_STABILITY_OPT_IN": ""})
     assert there == ({"http.method", "http.url", "http.status_code"}, ["http.client.duration"])
     assert here == both(look)[1]
+    twice = both(look, variables={"OTEL_SEMCONV_STABILITY_OPT_IN": "http/dup"})
+    assert twice[0][1] == ["http.client.duration", "http.client.request.duration"]
+    assert twice[1] == here
     return there, here
 
 
