@@ -21,7 +21,6 @@ from .attribute_cache import MAX_LENGTH, MAX_VALUES, AttributeCache
 from .attributes import SpanAttributes
 from .facts_encoding import FactsEncoder, facts_encoder
 from .protobuf import Unknown, attributes, count, fixed64, sized, text, varint
-from .sampler_thresholds import LOW_BITS
 from .span import NO_STATE, UNSET, _Span
 
 _times = Struct("<cQcQ").pack
@@ -32,12 +31,13 @@ _LOCAL_END, _REMOTE_END = b"\x7a\x00\x85\x01" + _LOCAL_PARENT, b"\x7a\x00\x85\x0
 """The status of a span that has none, and the flags."""
 _SPAN_HEADS = tuple(b"\x12" + varint(size) for size in range(1024))
 """What stands in front of an encoded span of each size."""
-_root_ids, _child_ids = Struct(">2sQQ2sQ").pack, Struct(">2sQQ2sQ2sQ").pack
+_root_ids, _child_ids = Struct(">2s16s2sQ").pack, Struct(">2s16s2sQ2sQ").pack
 _served_ids = Struct(">2s16s2sQ2s8s").pack
 _NOTHING: tuple[object, ...] = ()
 
 Encode = Callable[[Sequence[ReadableSpan]], bytes]
 Scopes = dict["InstrumentationScope | None", list[bytes]]
+Groups = dict[tuple[int, int], tuple[list[bytes], object, object]]
 
 
 def official_bytes(spans: Sequence[ReadableSpan]) -> bytes:
@@ -53,6 +53,8 @@ class SpanEncoder:
         self._cache = AttributeCache()
         self._facts: dict[Any, FactsEncoder] = {}
         """By the description of facts."""
+        self._resources: dict[int, tuple[_KnownResource, Resource]] = {}
+        self._equal: dict[Resource, _KnownResource] = {}
         self._names: dict[int, dict[str, bytes]] = {kind: {} for kind in _KINDS}
         """Name and kind of spans, by the kind's identity and the name."""
 
@@ -65,36 +67,50 @@ class SpanEncoder:
 
     def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
         """The bytes of a batch. Raises anything where it has to be left to the official encoder."""
-        # Equal resources and scopes belong together, but hashing a resource is slow: once for each object.
-        grouped: dict[Resource, Scopes] = {}
-        known: dict[tuple[int, int], tuple[list[bytes], object, object]] = {}
-        live: dict[int, list[bytes]] = {}
+        grouped: dict[_KnownResource, Scopes] = {}
+        groups: Groups = {}
+        if len(self._resources) > MAX_VALUES:
+            self._resources.clear()
+            self._equal.clear()
         settings: Any = None
         group: list[bytes] = []
         for span in spans:
-            if type(span) is _Span:
-                if span._settings is not settings:
-                    settings = span._settings
-                    found = live.get(id(settings))
-                    if found is None:
-                        scope = settings.instrumentation_scope or None
-                        found = live[id(settings)] = grouped.setdefault(settings.resource, {}).setdefault(scope, [])
-                    group = found
-                encoded = b"".join(self._live(span))
-                size = len(encoded)
-                group += (_SPAN_HEADS[size] if size < 1024 else b"\x12" + varint(size), encoded)
+            if type(span) is not _Span:
+                found = self._group(grouped, groups, span.resource, span.instrumentation_scope)
+                found.append(sized(b"\x12", b"".join(self._span(span))))
                 continue
-            resource, scope = span.resource, span.instrumentation_scope
-            other = known.get((id(resource), id(scope)))
-            if other is None:
-                spans_of = grouped.setdefault(resource, {}).setdefault(scope or None, [])
-                other = known[id(resource), id(scope)] = (
-                    spans_of,
-                    resource,
-                    scope,
-                )  # keeps both, so that ids stay theirs
-            other[0].append(sized(b"\x12", b"".join(self._span(span))))
-        return b"".join([piece for each in grouped.items() for piece in _resource_spans(*each)])
+            if span._settings is not settings:
+                settings = span._settings
+                group = self._group(grouped, groups, settings.resource, settings.instrumentation_scope)
+            encoded = b"".join(self._live(span))
+            size = len(encoded)
+            group.append(_SPAN_HEADS[size] if size < 1024 else b"\x12" + varint(size))
+            group.append(encoded)
+        return b"".join([sized(b"\x0a", resource.spans(scopes)) for resource, scopes in grouped.items()])
+
+    def _group(
+        self,
+        grouped: dict[_KnownResource, Scopes],
+        groups: Groups,
+        resource: Resource,
+        scope: InstrumentationScope | None,
+    ) -> list[bytes]:
+        """The list to which the spans of a resource and a scope belong; equal ones belong together."""
+        found = groups.get((id(resource), id(scope)))
+        if found is None:
+            group = grouped.setdefault(self._known(resource), {}).setdefault(scope or None, [])
+            found = groups[id(resource), id(scope)] = group, resource, scope  # keeps both, so that ids stay theirs
+        return found[0]
+
+    def _known(self, resource: Resource) -> _KnownResource:
+        """What is known of a resource. To hash and encode one takes as many instructions as five spans."""
+        found = self._resources.get(id(resource))
+        if found is None:
+            known = self._equal.get(resource)
+            if known is None:
+                known = self._equal[resource] = _KnownResource(resource)
+            found = self._resources[id(resource)] = known, resource  # which is kept, so that its id stays its own
+        return found[0]
 
     def _live(self, span: _Span) -> list[bytes]:
         """The fields of an ended span of ours, straight from its slots and in the order of `_span`."""
@@ -112,11 +128,11 @@ class SpanEncoder:
             # pyright takes a tuple of at most 4 for an empty one
             ids = _served_ids(b"\x0a\x10", remote[1], b"\x12\x08", span._span_id, b"\x22\x08", remote[2])  # pyright: ignore
         start, end = span._start_time, span._end_time
-        usual = type(start) is int and type(end) is int and start and end  # _start_and_end(), without the call
         parts = [
             ids,
             self._names[id(span._kind)].get(span._name) or self._name(span._kind, span._name),
-            _times(b"\x39", start, b"\x41", end) if usual else _start_and_end(start, end),
+            # _start_and_end(), without the call; struct raises for what is no number
+            _times(b"\x39", start, b"\x41", end) if start and end else _start_and_end(start, end),
         ]
         if made is None:
             facts = span._facts
@@ -183,10 +199,10 @@ def _live_ids(span: _Span, parent: Any) -> bytes:
     else:
         trace_id, span_id, _, _, state, _ = made
     if state is NO_STATE or not state:
-        high, low = trace_id >> 64, trace_id & LOW_BITS
+        trace = trace_id.to_bytes(16, "big")
         if parent is None:
-            return _root_ids(b"\x0a\x10", high, low, b"\x12\x08", span_id)
-        return _child_ids(b"\x0a\x10", high, low, b"\x12\x08", span_id, b"\x22\x08", parent[1])
+            return _root_ids(b"\x0a\x10", trace, b"\x12\x08", span_id)
+        return _child_ids(b"\x0a\x10", trace, b"\x12\x08", span_id, b"\x22\x08", parent[1])
     return b"".join(_identity(span.get_span_context(), parent))
 
 
@@ -259,23 +275,23 @@ def _status(status: Status) -> bytes:
     return sized(b"\x7a", text(b"\x12", description) + count(b"\x18", code.value))
 
 
-# These two return pieces: what is made of them is copied once, and not at each level.
+class _KnownResource:
+    """How a resource is encoded, for all that are equal to it."""
+
+    __slots__ = ("described", "schema_url")
+
+    def __init__(self, resource: Resource) -> None:
+        self.described = sized(b"\x0a", attributes(b"\x0a", resource.attributes))
+        self.schema_url = text(b"\x1a", resource.schema_url)
+
+    def spans(self, scopes: Scopes) -> bytes:
+        """The spans of this resource, by their scopes."""
+        inside = [sized(b"\x12", _scope_spans(*each)) for each in scopes.items()]
+        return b"".join([self.described, *inside, self.schema_url])
 
 
-def _resource_spans(resource: Resource, scopes: Scopes) -> list[bytes]:
-    pieces = [sized(b"\x0a", attributes(b"\x0a", resource.attributes))]
-    for each in scopes.items():
-        pieces += _sized_pieces(b"\x12", _scope_spans(*each))
-    return _sized_pieces(b"\x0a", [*pieces, text(b"\x1a", resource.schema_url)])
-
-
-def _scope_spans(scope: InstrumentationScope | None, spans: list[bytes]) -> list[bytes]:
+def _scope_spans(scope: InstrumentationScope | None, spans: list[bytes]) -> bytes:
     if scope is None:
-        return [b"\x0a\x00", *spans]
+        return b"\x0a\x00" + b"".join(spans)
     described = text(b"\x0a", scope.name) + text(b"\x12", scope.version) + attributes(b"\x1a", scope.attributes)
-    return [sized(b"\x0a", described), *spans, text(b"\x1a", scope.schema_url)]
-
-
-def _sized_pieces(tag: bytes, pieces: list[bytes]) -> list[bytes]:
-    """What `sized` gives of the pieces together."""
-    return [tag + varint(sum(map(len, pieces))), *pieces]
+    return b"".join([sized(b"\x0a", described), *spans, text(b"\x1a", scope.schema_url)])

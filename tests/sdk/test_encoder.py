@@ -345,6 +345,18 @@ def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(cache._values["path"]) == 5
 
 
+def test_equal_resources_belong_together_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each object is remembered, equal ones as one, and all are forgotten between two batches when there are many."""
+    monkeypatch.setattr(encoder, "MAX_VALUES", 3)
+    made = SpanEncoder()
+    for round_ in range(3):
+        batch = [span(resource=Resource({"a": number % 4}, "https://a.test")) for number in range(12)]
+        for _ in range(2):
+            assert made.encode(batch) == official_bytes(batch)
+        assert len(made._equal) == 4
+        assert len(made._resources) == 12, round_
+
+
 # --- other versions ---
 
 
