@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,7 +27,9 @@ from benchmarks.environments import python
 
 from ..moving.probe import NOT_INSTALLED
 from ..support.asgi import OK
+from ..support.moving import PAGE
 from ..support.moving_recorded import FOLDER, recorded
+from ..support.pages import ROOT, examples
 from ..support.servers import uvicorn_serving
 from .table import Table
 
@@ -96,3 +100,25 @@ def test_a_trace_goes_on_to_the_other_library(library: str) -> None:
         seen = process.stdout.readline().strip()
     context = spans.client.context
     assert f"{context.trace_id:032x} {context.span_id:016x}" == seen
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_blocks_of_the_page_run(library: str, tmp_path: Path) -> None:
+    """Each Python block of the page that imports the library runs with it, as it stands."""
+    blocks = [each for each in examples(PAGE) if re.search(rf"^(?:from|import) {library}\b", each.text, re.MULTILINE)]
+    assert blocks
+    quiet = {
+        "LOGFIRE_SEND_TO_LOGFIRE": "false",
+        "DD_TRACE_AGENT_URL": "http://127.0.0.1:9",
+        "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+        "DD_REMOTE_CONFIGURATION_ENABLED": "false",
+        "DD_TRACE_OTEL_ENABLED": "true",
+        "PYTHONPATH": str(ROOT),
+    }
+    for block in blocks:
+        (tmp_path / "block.py").write_text(block.text, encoding="utf-8")
+        program = [command(library, "")[0], str(tmp_path / "block.py")]
+        done = subprocess.run(
+            program, env={**ENVIRONMENT, **quiet}, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, f"{block.place}\n{done.stderr}"
