@@ -11,7 +11,7 @@
 - `traced` records a function, coroutine or generator of your own as one INTERNAL span.
 - `server_span` and `set_route` reach the span of the request in progress.
 - `asgi_trace.logging` and `asgi_trace.structlog` put the ids of the current span on log records, `asgi_trace.routes`
-  has adapters for frameworks that keep the route to themselves, and `asgi_trace.testing` captures spans in tests.
+  has adapters for frameworks that do not show the route in the scope, and `asgi_trace.testing` captures spans in tests.
 
 The rules are those of W3C Trace Context Level 2, W3C Baggage and OpenTelemetry's semantic conventions for HTTP.
 """

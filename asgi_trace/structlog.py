@@ -1,6 +1,7 @@
 """The ids of the current span in structlog's events: one processor.
 
-It needs nothing of structlog, which calls processors by position; it is here so that its import reads as what it does.
+It needs nothing of structlog, which calls processors by position; it is a module of its own so that its import
+says what it is for.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ _HOST_PATTERN = re.compile(
 def _host_pattern(text: str) -> tuple[re.Pattern[str], int | None]:
     match = _HOST_PATTERN.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise ValueError(f"propagate_to: {text!r} is no host pattern; write one like 'api.test' or '*.test:8443'")
+        raise ValueError(f"propagate_to: {text!r} is not a host pattern; write one like 'api.test' or '*.test:8443'")
     host = (match[1] or match[2] or match[3]).lower().rstrip(".")
     glob = re.escape(host).replace(r"\*", ".*").replace(r"\?", ".")
     return re.compile(glob), int(match[4]) if match[4] else None

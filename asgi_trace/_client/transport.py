@@ -49,7 +49,7 @@ class TracedTransport(Generic[TransportT, RequestT, ResponseT]):
         exclude: str | Iterable[str] | Callable[[RequestT], bool] = (),
         metrics: str | Iterable[str] = ("http.client.request.duration",),
     ) -> None:
-        """`transport` is the one further in, which does the work: any of the library's or of your own.
+        """`transport` is the wrapped one, which does the work: any of the library's or of your own.
 
         None builds the library's default. Everything else is keyword-only.
 
@@ -112,7 +112,7 @@ class TracedTransport(Generic[TransportT, RequestT, ResponseT]):
             client = Client(**TraceTransport.for_client(http2=True, propagate_to="*.internal"))
 
         A client that is given a transport no longer reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. Here they
-        count, as in a client that builds its own transport. `transport` is the one further in, as of this class.
+        count, as in a client that builds its own transport. `transport` is the wrapped one, as of this class.
         `mounts`, `proxy`, `trust_env`, `verify`, `cert`, `http1`, `http2` and `limits` mean what they mean to the
         client. `options` are those of this class, and hold for all of its transports. A transport that is traced
         already and a mount that is None stay as they are.
@@ -145,7 +145,7 @@ class SyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
     """The transport of a `Client`."""
 
     def handle_request(self, request: RequestT) -> ResponseT:
-        """Send `request` through the transport further in, with our context in its headers."""
+        """Send `request` through the wrapped transport, with our context in its headers."""
         response: ResponseT
         call = start(self._config, request)
         if call is None:
@@ -160,7 +160,7 @@ class SyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
         return response
 
     def __enter__(self) -> Self:
-        """Enter the transport further in."""
+        """Enter the wrapped transport."""
         self._transport.__enter__()
         return self
 
@@ -170,12 +170,12 @@ class SyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        """Leave the transport further in."""
+        """Leave the wrapped transport."""
         self._transport.__exit__(exc_type, exc_value, traceback)
         end_dropped()
 
     def close(self) -> None:
-        """Close the transport further in."""
+        """Close the wrapped transport."""
         self._transport.close()
         end_dropped()
 
@@ -184,7 +184,7 @@ class AsyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
     """The transport of an `AsyncClient`."""
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
-        """Send `request` through the transport further in, with our context in its headers."""
+        """Send `request` through the wrapped transport, with our context in its headers."""
         response: ResponseT
         call = start(self._config, request)
         if call is None:
@@ -199,7 +199,7 @@ class AsyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
         return response
 
     async def __aenter__(self) -> Self:
-        """Enter the transport further in."""
+        """Enter the wrapped transport."""
         await self._transport.__aenter__()
         return self
 
@@ -209,11 +209,11 @@ class AsyncTracedTransport(TracedTransport[TransportT, RequestT, ResponseT]):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        """Leave the transport further in."""
+        """Leave the wrapped transport."""
         await self._transport.__aexit__(exc_type, exc_value, traceback)
         end_dropped()
 
     async def aclose(self) -> None:
-        """Close the transport further in."""
+        """Close the wrapped transport."""
         await self._transport.aclose()
         end_dropped()

@@ -67,7 +67,7 @@ def encode_data_points(points: Sequence[DataPoint]) -> bytes:
 
 
 def _by(field: str, points: Sequence[DataPoint]) -> Iterator[tuple[Any, list[DataPoint]]]:
-    """Neighbours that belong to the same object. By identity: comparing resources and metrics would be slow."""
+    """Adjacent points that belong to the same object. By identity: comparing resources and metrics would be slow."""
     for _, group in groupby(points, key=lambda point: id(getattr(point, field))):
         found = list(group)
         yield getattr(found[0], field), found

@@ -183,8 +183,8 @@ class BatchQueue(Generic[T]):
         self._dropped = next(self._drops)
         if self._dropped == 1:
             logger.warning(
-                "%d %s wait to be exported, which is all that may: more are lost until there is room again. The bound "
-                "is %s; this is said once",
+                "%d %s wait to be exported, which is the most that may wait: more are lost until there is room again. "
+                "The bound is %s; this is said once",
                 self._queue_size,
                 self.losses.things,
                 self.batching.bound_by,

@@ -51,7 +51,7 @@ def server_span() -> Span:
 
 
 def set_route(template: str) -> None:
-    """Set route and name of the request's SERVER span, for a framework that keeps the match to itself.
+    """Set route and name of the request's SERVER span, for a framework that does not put the match into the scope.
 
         set_route("/orders/{id}")  # the span is called "GET /orders/{id}" and has this `http.route`
 

@@ -107,7 +107,8 @@ def traced(name: Any = None, *, attributes: Any = None, tracer_provider: TracerP
 
     What is decorated keeps its kind, signature, annotations and documentation, for `inspect`, for type checkers and for
     frameworks that inject dependencies. It works in and outside of requests. Methods, classmethods, staticmethods,
-    partials, classes and objects with `__call__` can be decorated too.
+    partials and objects with `__call__` can be decorated too. A class as a dependency is `Depends(traced(Session))`;
+    above a class definition `@traced` would make a function of the class, so do not write it there.
 
     The span is current where the decorated code runs. That of a generator lasts from the first step to the end; in an
     async generator that is entered as a context manager or as a `yield` dependency, it is also current for the code

@@ -1,4 +1,4 @@
-"""One adapter for each framework that keeps the matched route to itself, in a module named after it.
+"""One adapter for each framework that does not put the matched route into the scope, in a module named after it.
 
 An adapter reports the template from the framework's own public hook, and the exceptions that the framework answers
 itself. Importing this package imports no framework.

@@ -114,7 +114,7 @@ def test_a_json_line_holds_as_text_what_json_has_no_place_for(value: object, wri
 
 
 def test_a_json_line_names_what_has_no_name() -> None:
-    """An extra whose key is no text is there under the text of its key."""
+    """An extra whose key is not a string is there under the string of its key."""
     written = record()
     written.__dict__.update({(1, 2): 3})  # type: ignore[dict-item]
     assert as_json(written)["(1, 2)"] == 3

@@ -112,10 +112,10 @@ def compose_problems(settings: dict[str, Any]) -> list[str]:
             for other in service.get("depends_on", [])
             if other not in settings["services"]
         ]
-        wrong += [f"{name}: {port} is no text" for port in service.get("ports", []) if not isinstance(port, str)]
+        wrong += [f"{name}: {port} is not a string" for port in service.get("ports", []) if not isinstance(port, str)]
         for variable, value in service.get("environment", {}).items():
             if not isinstance(value, str):
-                wrong.append(f"{name}: {variable} is no text")
+                wrong.append(f"{name}: {variable} is not a string")
         if not {"image", "build"} & service.keys():
             wrong.append(f"{name}: neither image nor build")
     return wrong

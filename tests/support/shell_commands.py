@@ -24,12 +24,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 from asgi_trace import cli
 from benchmarks.__main__ import arguments as benchmark_arguments
 
-from .pages import located
+from .pages import ROOT, located
 
 ELSEWHERE = {
-    "apt-get", "cat", "cd", "curl", "cp", "ddtrace-run", "docker", "echo", "export", "git", "kill", "kubectl", "ls",
-    "mkdir", "opentelemetry-bootstrap", "opentelemetry-instrument", "otelcol-contrib", "pre-commit", "source", "twine",
-    "unset",
+    ".", "apt-get", "cat", "cd", "curl", "cp", "ddtrace-run", "docker", "echo", "export", "git", "kill", "kubectl",
+    "ls", "mkdir", "opentelemetry-bootstrap", "opentelemetry-instrument", "otelcol-contrib", "pre-commit", "source",
+    "twine", "unset",
 }  # fmt: skip
 SERVERS = {"daphne", "fastapi", "granian", "gunicorn", "hypercorn", "litestar", "uvicorn"}
 TOOLS = {"mypy": "mypy", "pyright": "pyright", "ruff": "ruff", "build": "build", "venv": "venv", "http": "http"}
@@ -159,6 +159,17 @@ def _pytest(arguments: list[str]) -> None:
         place = located(path.partition("::")[0])
         if place is not None and not place.exists():
             raise ValueError(f"no such test: {path}")
+    if options.k is not None:
+        _collect(tuple(arguments))
+
+
+@cache
+def _collect(arguments: tuple[str, ...]) -> None:
+    """Raise ValueError when the arguments of pytest select no test."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if ran.returncode:
+        raise ValueError(f"selects no test: pytest {' '.join(arguments)}\n{ran.stdout[-500:]}")
 
 
 @cache
