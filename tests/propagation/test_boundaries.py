@@ -20,6 +20,7 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace import get_current_span
 
+from asgi_trace._propagation import traceparent
 from asgi_trace._propagation.baggage import shorten_baggage
 from asgi_trace._propagation.propagator import Propagation, caller_context
 from asgi_trace._propagation.tracestate import Level2TraceState, format_tracestate, parse_tracestate
@@ -297,3 +298,43 @@ def test_a_key_that_is_no_token_is_percent_encoded(key: str, written: str) -> No
 def test_a_value_is_percent_encoded(value: object, written: str) -> None:
     """Whatever the application has put there, also what no encoding has."""
     assert inject(with_baggage({"k": value}))["baggage"] == f"k={written}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["a=x+y", "a=1,a=2", "a=%c3%a9", "a=1;p1;p2=x,b=2", "a = 1 , b=2", "a=%20x%20", "b=2,a=1,b=3", "a=", "a=%zz%"],
+)
+def test_baggage_that_nothing_has_looked_at_leaves_as_it_came(header: str) -> None:
+    """Repeated keys, properties and every way of writing a value pass; only the blanks around members go."""
+    whole = ",".join(member.strip() for member in header.split(","))
+    assert inject(extract(lines(("baggage", header))))["baggage"] == whole
+    looked_at = extract(lines(("baggage", header)))
+    assert get_all(looked_at)
+    assert inject(looked_at)["baggage"] == whole
+
+
+@pytest.mark.parametrize("value", ["X", "Xv", "vX", "XvX", "XX", "xX1", "v!"])
+def test_letters_at_the_ends_of_a_member_belong_to_it(value: str) -> None:
+    """Nothing but blanks is taken away, of the first, a middle and the last member alike."""
+    state = f"a={value},b={value},c={value}"
+    entries = f"Xa={value},bX={value},X={value}"
+    context = extract(lines(("traceparent", PARENT), ("tracestate", state), ("baggage", entries)))
+    assert list(remote_of(context).trace_state.items()) == [("a", value), ("b", value), ("c", value)]
+    assert dict(get_all(context)) == {"Xa": value, "bX": value, "X": value}
+    assert inject(context) == {"traceparent": PARENT, "tracestate": state, "baggage": entries}
+    own = inject(with_baggage({"other": "1"}), {"baggage": entries})["baggage"]
+    assert own == f"other=1,{entries}"
+    many = ",".join([entries] * 100)
+    assert shorten_baggage(many) == ",".join([entries] * 60)
+    assert list(remote_of(extract(lines(("traceparent", PARENT), ("tracestate", "Xa=1")))).trace_state) == []
+
+
+@pytest.mark.parametrize("is_tuple", [True, False])
+def test_a_span_context_is_whole_however_the_api_makes_it(monkeypatch: pytest.MonkeyPatch, is_tuple: bool) -> None:
+    """An API whose span contexts are no tuples gets the same ids, flags and state, from its own constructor."""
+    monkeypatch.setattr(traceparent, "SPAN_CONTEXT_IS_TUPLE", is_tuple)
+    for state, expected in (((), []), ((b"a=1", b"b=2"), [("a", "1"), ("b", "2")])):
+        found = traceparent.read_span_context(PARENT.encode(), state)
+        assert found is not None
+        assert (found.trace_id, found.span_id, found.trace_flags) == (REMOTE.trace_id, REMOTE.span_id, 1)
+        assert (found.is_remote, found.is_valid, list(found.trace_state.items())) == (True, True, expected)
