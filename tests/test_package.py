@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import asgi_trace
+from asgi_trace._options.redact import STANDARD_QUERY_KEYS, Redaction
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +58,29 @@ def test_the_command_is_installed_with_the_package() -> None:
     """`python -m asgi_trace --version` prints the version that pyproject.toml reads from one place."""
     done = subprocess.run([sys.executable, "-m", "asgi_trace", "--version"], capture_output=True, text=True, check=True)
     assert asgi_trace.__version__ in done.stdout
+
+
+def test_the_workflow_runs_every_python_that_is_declared() -> None:
+    """The matrix of the workflow has the Pythons that pyproject.toml names, from the lowest one on."""
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    declared = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
+    assert workflow["jobs"]["python"]["strategy"]["matrix"]["python"] == declared
+    assert f'requires-python = ">={declared[0]}"' in project
+
+
+def test_the_security_policy_names_what_is_masked() -> None:
+    """The policy has every query key, and every part of a header's name, whose value is masked; and no other."""
+    text = (ROOT / ".github/SECURITY.md").read_text(encoding="utf-8")
+    _, _, masked = text.partition("Masked with `REDACTED`")
+    keys, _, rest = masked.partition("in any case. Of captured headers")
+    headers, _, _ = rest.partition("`redact=` adds")
+    assert {key.lower() for key in re.findall(r"`([^`]+)`", keys)} == {key.lower() for key in STANDARD_QUERY_KEYS}
+    redaction = Redaction(())
+    parts = re.findall(r"`([^`]+)`", headers)
+    assert all(redaction.header(f"x-{part}-x", "value") == "REDACTED" for part in parts)
+    assert len(parts) == 10
 
 
 def test_changelog_names_this_version() -> None:
