@@ -16,7 +16,7 @@ from opentelemetry.metrics import get_meter_provider
 from ._options.checks import application
 from ._otel.context import attach, restore
 from ._semconv.names import OTHER_ERROR
-from ._server.coexistence import release
+from ._server.coexistence import CLAIM, CLAIMS, FASTAPI, STARLETTE, release
 from ._server.config import ServerConfig
 from ._server.failed_request import remember_end, remember_failure
 from ._server.flush import Flushable, flushable
@@ -154,7 +154,10 @@ class TraceMiddleware:
             raise
         answered = True
         try:
-            release(scope)
+            if scope.get(CLAIM) is CLAIMS:  # release(), without the call
+                del scope[FASTAPI], scope[STARLETTE], scope[CLAIM]
+            else:
+                release(scope)
             if exchange is not None and not exchange.ended:
                 if exchange.send_error is not None:
                     await self._look(exchange, None)

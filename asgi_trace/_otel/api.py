@@ -215,6 +215,6 @@ def global_provider(kind: str) -> Any:
 
 
 def textmap_state() -> dict[str, object]:
-    """A mapping whose entry TEXTMAP is the global propagator; empty where that is only known by asking for it."""
+    """A mapping whose entry TEXTMAP is the global propagator; None where that is only known by asking for it."""
     state = vars(sys.modules[get_global_textmap.__module__])
-    return state if state.get(TEXTMAP) is get_global_textmap() else {}
+    return state if state.get(TEXTMAP) is get_global_textmap() else {TEXTMAP: None}

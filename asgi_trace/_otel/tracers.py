@@ -63,6 +63,7 @@ class Tracers:
         "_seen",
         "_tracer",
         "drops_below",
+        "facts_span",
         "fixed",
         "recorded",
         "start_from_facts",
@@ -80,6 +81,8 @@ class Tracers:
         """The tracer of a provider that was given: it needs no looking up."""
         self.start_from_facts: StartFromFacts | None = getattr(self.fixed, "start_from_facts", None)
         """The method of the last tracer that keeps the facts of a request as they are; None where it has none."""
+        self.facts_span: type[Any] | None = getattr(self.fixed, "facts_span", None)
+        """The class of the spans that it records; what it starts otherwise is not recorded."""
         self.start_unsampled: StartUnsampled | None = getattr(self.fixed, "start_unsampled", None)
         """Likewise."""
         self.drops_below: DropsBelow | None = getattr(self.fixed, "drops_below", None)
@@ -97,7 +100,10 @@ class Tracers:
         """The tracer to use now, or None where no SDK is there to record anything."""
         provider = _override if self._given is None else self._given
         if provider is None:
-            provider = _API.get(GLOBAL_PROVIDER)
+            try:
+                provider = _API[GLOBAL_PROVIDER]  # get() takes twice the instructions
+            except KeyError:
+                provider = None
             if provider is None:
                 if self._none_set:
                     return None
@@ -106,6 +112,7 @@ class Tracers:
         if provider is not self._seen:
             self._tracer = _tracer_of(provider) if self._guard is None else _guarded(provider, self._guard)
             self.start_from_facts = getattr(self._tracer, "start_from_facts", None)
+            self.facts_span = getattr(self._tracer, "facts_span", None)
             self.start_unsampled = getattr(self._tracer, "start_unsampled", None)
             self.drops_below = getattr(self._tracer, "drops_below", None)
             self._seen = provider

@@ -80,7 +80,7 @@ _SETTER = _DictSetter()
 class _Plan:
     """What was learned about one propagator: which W3C headers it stands for, or that it is something else."""
 
-    __slots__ = ("baggage", "declared", "fields", "other", "propagator", "trace_context")
+    __slots__ = ("baggage", "declared", "fields", "other", "propagator", "reads_parts", "trace_context")
 
     def __init__(self, propagator: TextMapPropagator) -> None:
         kinds = _kinds(propagator)
@@ -88,6 +88,7 @@ class _Plan:
         self.other = propagator if kinds - _W3C or not SPAN_CONTEXT_IS_TUPLE else None
         self.trace_context = TraceContextTextMapPropagator in kinds
         self.baggage = W3CBaggagePropagator in kinds
+        self.reads_parts = self.other is None and self.trace_context
         self.declared = frozenset(name.lower() for name in propagator.fields)
         self.fields = self.declared  # grows by the names that it writes beside those
 
@@ -124,9 +125,9 @@ class Propagation:
         Most requests never need more of their caller than those.
         """
         plan = self._plan
-        if self._given is None and plan.propagator is not _STATE.get(TEXTMAP):
+        if self._given is None and plan.propagator is not _STATE[TEXTMAP]:  # get() takes twice the instructions
             plan = self._current()
-        if plan.other is None and plan.trace_context and b"baggage" not in fields:
+        if plan.reads_parts and b"baggage" not in fields:
             traceparent = fields.get(b"traceparent")
             if traceparent is None:
                 return _NOTHING

@@ -17,9 +17,10 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
+from .._propagation.traceparent import remote_ids
 from .attribute_cache import MAX_LENGTH, MAX_VALUES, AttributeCache
 from .attributes import SpanAttributes
-from .facts_encoding import FactsEncoder, facts_encoder
+from .facts_encoding import AnswerEncoder, FactsEncoder, facts_encoder
 from .protobuf import Unknown, attributes, count, fixed64, sized, text, varint
 from .span import NO_STATE, UNSET, _Span
 
@@ -53,6 +54,7 @@ class SpanEncoder:
         self._cache = AttributeCache()
         self._facts: dict[Any, FactsEncoder] = {}
         """By the description of facts."""
+        self._answer = AnswerEncoder()
         self._resources: dict[int, tuple[_KnownResource, Resource]] = {}
         self._equal: dict[Resource, _KnownResource] = {}
         self._names: dict[int, dict[str, bytes]] = {kind: {} for kind in _KINDS}
@@ -122,11 +124,11 @@ class SpanEncoder:
             parent: Any = span._made_parent
             from_afar = parent and parent[2]
             ids = _live_ids(span, parent)
-        elif len(remote) > 4:  # with a trace state
+        elif len(remote) > 2:  # with a trace state
             ids = b"".join(_identity(span.get_span_context(), span._parent))
         else:
-            # pyright takes a tuple of at most 4 for an empty one
-            ids = _served_ids(b"\x0a\x10", remote[1], b"\x12\x08", span._span_id, b"\x22\x08", remote[2])  # pyright: ignore
+            trace_id, parent_id = remote_ids(remote)
+            ids = _served_ids(b"\x0a\x10", trace_id, b"\x12\x08", span._span_id, b"\x22\x08", parent_id)
         start, end = span._start_time, span._end_time
         parts = [
             ids,
@@ -138,7 +140,10 @@ class SpanEncoder:
             facts = span._facts
             if facts is not None:
                 parts += (self._facts.get(facts[0]) or self._facts_encoder(facts[0])).fields(facts)
-            self._cache.extend(parts, span._values.items())
+            if span._values:
+                self._cache.extend(parts, span._values.items())
+            if span._last is not None:
+                parts.append(self._answer(span._last))
         else:
             self._cache.extend(parts, made._dict.items())
             if made.dropped:

@@ -23,7 +23,7 @@ from .._semconv.names import (
     URL_FULL,
     USER_AGENT,
 )
-from .._semconv.server import ServerDescription, ServerFacts, path_of, shared_attributes
+from .._semconv.server import ServerAnswer, ServerDescription, ServerFacts, path_of, shared_attributes
 from .._types import Attributes
 from .protobuf import key_value, sized, varint
 
@@ -32,6 +32,7 @@ MAX_REMEMBERED, MAX_LENGTH = 256, 256
 _SPAN_ATTRIBUTE = b"\x4a"
 _QUESTION_MARK = ord("?")
 """A number, since `b"?" in path` raises an exception inside and clears it, and `find()` takes 600 instructions more."""
+_SLASH = ord("/")
 _SHORT, _SHORT_URL = 64, 256
 """Text that is shorter has a head that is prepared."""
 
@@ -50,6 +51,8 @@ def _heads(key: str, most: int) -> tuple[bytes, ...]:
 
 
 _PATH, _URL = _heads(PATH, _SHORT), _heads(URL_FULL, _SHORT_URL)
+_TWO_BYTES = 1 << 14
+"""The first number whose varint has more than two bytes."""
 _HIGH_PORT = _field(PEER_PORT, 65535)[:-3]
 """What stands in front of a port whose varint has three bytes, as that of nearly every caller."""
 # That varint in two parts: seven bits that something follows, and all that is above them. To compute the three numbers
@@ -83,20 +86,25 @@ class ServerFactsEncoder:
         """The fields of all attributes that the facts become, in pieces."""
         description, (kind, scheme, path, query, version, (address, port)), method, host, user_agent = facts
         shared = kind, method, scheme, version, host
+        head, peer = self._shared.get(shared), self._peers.get(address)
+        # What is remembered is usual, so most requests need no more than a look at the path and the port.
+        if head is None or peer is None or path[0] != _SLASH or type(port) is not int or port < _TWO_BYTES:
+            if not description.is_usual(facts):
+                return (_fields(description.attributes(facts)),)
+            head, peer = head or self._share(shared), peer or self._peer(address)
         length = len(path)
         if length < _SHORT and path.isascii() and _QUESTION_MARK not in path:
             path_head = _PATH[length]
         else:
             path_head, path = _field(PATH, path_of(facts)), b""
         asked = self._queries.get(query)
-        peer = self._peers.get(address) or self._peer(address)
-        if 16384 <= port < 65536:
+        if _TWO_BYTES <= port < 65536:
             low, high = _LOW_BITS[port & 127], _ABOVE[port >> 7]
         else:
             peer, low, high = peer[: -len(_HIGH_PORT)], _field(PEER_PORT, port), b""
         agent = self._user_agents.get(user_agent)
         return (
-            self._shared.get(shared) or self._share(shared),
+            head,
             path_head,
             path,
             self._query(query, description) if asked is None else asked,
@@ -132,6 +140,26 @@ class ServerFactsEncoder:
         if len(self._user_agents) < MAX_REMEMBERED and len(user_agent or b"") <= MAX_LENGTH:
             self._user_agents[user_agent] = field
         return field
+
+
+class AnswerEncoder:
+    """Encodes status and route of requests that were served, and remembers the frequent ones."""
+
+    def __init__(self) -> None:
+        self._known: dict[ServerAnswer, bytes] = {}
+
+    def __call__(self, last: ServerAnswer) -> bytes:
+        """The fields of the attributes that they become."""
+        status, route = last
+        if type(status) is not int:  # as a key of a dict, 200 == 200.0
+            return _fields(ServerDescription.last_attributes(last))
+        return self._known.get(last) or self._encode(last, route or "")
+
+    def _encode(self, last: ServerAnswer, route: str) -> bytes:
+        fields = _fields(ServerDescription.last_attributes(last))
+        if len(self._known) < MAX_REMEMBERED and len(route) <= MAX_LENGTH:
+            self._known[last] = fields
+        return fields
 
 
 class ClientFactsEncoder:

@@ -19,7 +19,7 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import _tracer_metrics
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, Status, StatusCode
 
-from .._propagation.traceparent import RemoteParent, remote_span_context
+from .._propagation.traceparent import RemoteParent, remote_span_context, remote_trace_id
 from .attributes import LazyField, SpanAttributes, need_no_cleaning
 from .tracer_settings import FLAGS, MOST_FACTS, RANDOM, SAMPLED, TracerSettings
 
@@ -69,6 +69,7 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
         "_end_time",
         "_facts",
         "_kind",
+        "_last",
         "_listed",
         "_made_attributes",
         "_made_context",
@@ -97,12 +98,15 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
     _open: bool
     """Deleted by the call that ends the span."""
     _made_lock: Any
-    """Made by the first method that needs it."""
+    """Made by the first method that needs it: while there is none, nothing has touched the attributes."""
     _values: dict[str, Any]
     """The attributes, without those that `_facts` become: the very dict inside of `_made_attributes`, where that exists
     before the span's end. None: that is of another class."""
     _facts: Any
     """A tuple whose first item turns it into attributes, when something asks for them. They come before `_values`."""
+    _last: Any
+    """What `finish()` was given, which the same item turns into attributes behind `_values`. None once they are there,
+    and where there is nothing."""
     _made_attributes: Any
     """What the SDK's methods see as `_attributes`, once something has asked for it."""
     _listed: bool
@@ -140,7 +144,7 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
         if made is not None:
             return made[0], made[1]
         remote = self._remote
-        return self._trace_id if remote is None else int.from_bytes(remote[1], "big"), self._span_id
+        return self._trace_id if remote is None else remote_trace_id(remote), self._span_id
 
     def is_sampled(self) -> bool:
         """Whether the trace flags say so. Where the sampler was not asked, a span that is recorded is sampled."""
@@ -195,6 +199,10 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
 
     @_attributes.setter
     def _attributes(self, value: Any) -> None:
+        self._made_lock = self._lock  # which says that something has touched them
+        self._keep_attributes(value)
+
+    def _keep_attributes(self, value: Any) -> None:
         self._made_attributes = _REMOVED if value is None else value
         self._values = value._dict if type(value) is SpanAttributes else None  # type: ignore[assignment]
 
@@ -209,6 +217,8 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
             values = {**facts[0].attributes(facts), **values}
             if not ended:
                 self._values = values
+            elif self._last is not None:
+                values.update(facts[0].last_attributes(self._last))
         made = self._settings.attribute_limits.around(values)
         made._immutable = ended
         return made
@@ -302,23 +312,22 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
         else:  # the limits may be reached
             self.set_attributes(lists)
 
-    def finish(self, attributes: dict[str, Any], old_name: str, name: str | None, end_time: int) -> None:
-        """Set the last attributes of a span that started from facts, rename it if it still has `old_name`, and end it.
+    def finish(self, last: Any, old_name: str, name: str | None, end_time: int) -> None:
+        """End a span that started from facts with its last ones, and rename it if it still has `old_name`.
 
-        `attributes` are few, need no cleaning, and are none of the facts.
+        The first of the facts turns `last` into a few attributes, which need no cleaning and are none of the facts.
         """
         settings = self._settings
         on_end = settings.on_end
         if (
             on_end is None
             or settings.multi_processor._span_processors is not settings.processors
-            or (self._values and self._made_lock is not None)  # the application has added some
-            or self._made_attributes is not None
+            or (self._made_lock is not None and (self._values or self._made_attributes is not None))
             or self._end_time is not None
         ):
             if name is not None and self._name == old_name:
                 self.update_name(name)
-            self.set_attributes(attributes)
+            self.set_attributes(self._facts[0].last_attributes(last))
             self.end(end_time)
             return
         try:
@@ -326,13 +335,14 @@ class _Span(sdk._Span):  # has the SDK's name as well, since `repr()` shows it
         except AttributeError:
             self.end(end_time)
             return
-        self._values.update(attributes)  # not replaced: another thread may be adding to this dict
+        self._last = last
         if name is not None and self._name == old_name:
             self._name = name
         self._end_time = end_time
         if self._made_lock is not None:
-            with self._lock:  # another thread may have made attributes of the facts and the earlier values
-                self._values.update(attributes)
+            with self._lock:  # another thread may have added attributes, or made some of the facts and earlier values
+                self._values.update(self._facts[0].last_attributes(last))
+                self._last = None
             self._wait_for_writers()
         on_end(self)
 
@@ -397,6 +407,7 @@ def new_span(settings: TracerSettings, name: str, parent: Any, kind: Any, attrib
     span._made_lock = None
     span._remote = None
     span._facts = None
+    span._last = None
     span._made_context = None
     span._made_attributes = None
     if not attributes:
@@ -404,7 +415,7 @@ def new_span(settings: TracerSettings, name: str, parent: Any, kind: Any, attrib
     elif type(attributes) is dict and (values := settings.attribute_limits.kept(attributes)) is not None:
         span._values = values
     else:
-        span._attributes = settings.attribute_limits.attributes(attributes)
+        span._keep_attributes(settings.attribute_limits.attributes(attributes))
     span._start_time = time_ns() if start_time is None else start_time
     span._end_time = None  # pyright: ignore[reportAttributeAccessIssue]
     return span

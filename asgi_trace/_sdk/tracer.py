@@ -27,7 +27,7 @@ from opentelemetry.trace import Tracer as APITracer
 from opentelemetry.util.types import Attributes
 
 from .._otel.api import SPAN_KEY
-from .._propagation.traceparent import RemoteParent
+from .._propagation.traceparent import RemoteParent, remote_trace_id
 from .current_span import CurrentSpan
 from .sampler_thresholds import LOCAL, LOW_BITS, REMOTE
 from .span import NO_STATE, UNSET, _Span, new_span
@@ -43,7 +43,10 @@ _new_tuple: Any = tuple.__new__  # what the constructor of a span context comes 
 class Tracer(sdk.Tracer):
     """See `opentelemetry.sdk.trace.Tracer`."""
 
-    _settings: TracerSettings | None = None
+    _settings: TracerSettings | None
+    """None until they are needed. Without a default in the class, which would make it three times as slow to read."""
+    facts_span = _Span
+    """The class of what `start_from_facts` returns where the span is recorded."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field, of which `_settings` may say something else."""
@@ -82,7 +85,7 @@ class Tracer(sdk.Tracer):
             known is None
             or type(parent) is not SpanContext
             or (not links and type(links) is not tuple)
-            or not self._tracer_config.is_enabled
+            or not settings.tracer_config.is_enabled
         ):
             return self._start_asking(
                 settings,
@@ -117,7 +120,7 @@ class Tracer(sdk.Tracer):
         settings = self._settings
         if settings is None or settings.multi_processor._span_processors is not settings.processors:
             settings = self._current_settings()
-        if not (settings.follows_unsampled and self._tracer_config.is_enabled):
+        if not (settings.follows_unsampled and settings.tracer_config.is_enabled):
             return None
         span = _new(UnsampledSpan)
         span._remote = remote
@@ -133,18 +136,19 @@ class Tracer(sdk.Tracer):
         settings = self._settings
         if settings is None or settings.multi_processor._span_processors is not settings.processors:
             settings = self._current_settings()
-        if not (settings.takes_facts and settings.quiet_start and self._tracer_config.is_enabled):
+        if not (settings.starts_from_facts and settings.tracer_config.is_enabled):
             return None
         known: Any = settings.thresholds
         remote = parent = None
         trace_id = 0
         if type(received) is tuple:
             remote = received
-            limit = known[REMOTE + (remote[3] & SAMPLED)]
-            if limit <= LOW_BITS and int.from_bytes(remote[1][8:], "big") >= limit:
-                unsampled = _new(UnsampledSpan)
-                unsampled._remote = remote
-                return unsampled
+            if not (remote[1] & SAMPLED and settings.follows_sampled):
+                limit = known[REMOTE + (remote[1] & SAMPLED)]
+                if limit <= LOW_BITS and remote_trace_id(remote) & LOW_BITS >= limit:
+                    unsampled = _new(UnsampledSpan)
+                    unsampled._remote = remote
+                    return unsampled
         else:
             if received:
                 current: Any = received.get(SPAN_KEY)
@@ -160,7 +164,7 @@ class Tracer(sdk.Tracer):
                 parent = None
                 trace_id = getrandbits(128) or self.id_generator.generate_trace_id()
                 limit = known[0]
-            if trace_id & LOW_BITS >= limit:
+            if limit <= LOW_BITS and trace_id & LOW_BITS >= limit:
                 state = None if parent is None else parent[4]
                 return NonRecordingSpan(self._new_context(trace_id, parent, False, state))
         span = _new(_Span)
@@ -177,8 +181,8 @@ class Tracer(sdk.Tracer):
         span._made_lock = None
         span._facts = facts
         span._values = {}
-        span._made_context = span._made_attributes = None
-        span._start_time = time_ns() if start_time is None else start_time
+        span._last = span._made_context = span._made_attributes = None
+        span._start_time = start_time or time_ns()
         span._end_time = None  # pyright: ignore[reportAttributeAccessIssue]
         return span
 
@@ -199,7 +203,7 @@ class Tracer(sdk.Tracer):
         if settings is None or settings.multi_processor._span_processors is not settings.processors:
             settings = self._current_settings()
         known = settings.thresholds
-        if known is None or not self._tracer_config.is_enabled:
+        if known is None or not settings.tracer_config.is_enabled:
             return False
         if kind is UnsampledSpan:  # its context is not made for this question
             return known[LOCAL] == 0

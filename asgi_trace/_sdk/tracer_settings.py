@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import TraceFlags
 
 from .attributes import AttributeLimits
-from .sampler_thresholds import REMOTE, Thresholds, thresholds
+from .sampler_thresholds import LOW_BITS, REMOTE, Thresholds, thresholds
 
 SAMPLED = int(TraceFlags.SAMPLED)
 RANDOM = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))  # 0 before API 1.42, which does not know it
@@ -37,6 +37,7 @@ class TracerSettings:
 
     __slots__ = (
         "attribute_limits",
+        "follows_sampled",
         "follows_unsampled",
         "instrumentation_info",
         "instrumentation_scope",
@@ -49,8 +50,10 @@ class TracerSettings:
         "room",
         "sampler",
         "span_processor",
+        "starts_from_facts",
         "takes_facts",
         "thresholds",
+        "tracer_config",
         "uncleaned",
     )
 
@@ -69,6 +72,10 @@ class TracerSettings:
 
     thresholds: Thresholds | None
     """The sampler's decisions, where all that matters is known beforehand: the sampler, the ids, no metrics."""
+    tracer_config: Any
+    """Says whether the tracer is switched on. Read here, since a field of the SDK's object takes longer to read."""
+    follows_sampled: bool
+    """Whether the sampler takes every span whose remote parent is sampled."""
     follows_unsampled: bool
     """Whether the sampler drops every span whose remote parent is not sampled."""
     takes_facts: bool
@@ -79,6 +86,8 @@ class TracerSettings:
     """The processors that the next three are about, as long as they are `multi_processor._span_processors`."""
     quiet_start: bool
     """Whether no processor does anything when a span starts."""
+    starts_from_facts: bool
+    """Both: whether a span that is kept as facts may start."""
     on_end: Callable[[Any], object] | None
     """Takes a sampled span that has ended. None: the SDK's own way, through every processor.
 
@@ -98,9 +107,12 @@ class TracerSettings:
         uncounted = type(tracer._tracer_metrics) is _NO_METRICS
         known = uncounted and _has_random_ids(tracer.id_generator)
         self.thresholds = thresholds(tracer.sampler) if known else None
+        self.tracer_config = tracer._tracer_config
+        self.follows_sampled = self.thresholds is not None and self.thresholds[REMOTE + SAMPLED] > LOW_BITS
         self.follows_unsampled = self.thresholds is not None and self.thresholds[REMOTE] == 0
         self.takes_facts = self.thresholds is not None and str in self.uncleaned and self.room >= 2 * MOST_FACTS
         self._look_at_processors(tracer.span_processor)
+        self.starts_from_facts = self.takes_facts and self.quiet_start
         if not uncounted:
             self.on_end = None
 

@@ -21,22 +21,23 @@ from .names import (
     PROTOCOL_NAME,
     PROTOCOL_VERSION,
     QUERY,
+    ROUTE,
     SCHEME,
     SERVER_ADDRESS,
     SERVER_PORT,
+    STATUS_CODE,
     USER_AGENT,
 )
 
 _VERSIONS = {"1.0": "1.0", "1.1": "1.1", "2": "2", "2.0": "2", "3": "3", "3.0": "3"}
 _SLASH = ord("/")
-_usual = itemgetter("type", "scheme", "raw_path", "query_string", "http_version", "client")
+_USUAL = ("type", "scheme", "raw_path", "query_string", "http_version", "client")
+_usual = itemgetter(*_USUAL)
 
 
 def server_scheme(scope: Scope) -> str:
     """`url.scheme` as the server gave it, or ASGI's default."""
     scheme = scope.get("scheme")
-    if scheme in DEFAULT_PORTS:
-        return str(scheme)
     if isinstance(scheme, str) and scheme:
         return recordable(scheme)
     return "ws" if scope["type"] == "websocket" else "http"
@@ -52,8 +53,8 @@ class ServerDescription:
     """How the facts of a request become attributes, with one `redact=` option.
 
     Facts are a tuple: this object, what `_usual` reads from the scope, the method, the Host header and the user agent
-    (or None). Everything in it is immutable, so that a span may keep them and be described when something reads its
-    attributes. `_sdk.facts_encoding` writes the same attributes straight as bytes.
+    (or None). Everything in it is immutable, so that a span may keep them and be described when something reads
+    its attributes. `_sdk.facts_encoding` writes the same attributes straight as bytes where `is_usual()` is true.
     """
 
     __slots__ = ("deferrable", "redaction")
@@ -69,7 +70,13 @@ class ServerDescription:
 
     def attributes(self, facts: ServerFacts) -> Attributes:
         """The attributes that a span starts with."""
-        _, (kind, scheme, _, _, version, (address, port)), method, host, user_agent = facts
+        _, usual, method, host, user_agent = facts
+        if not self.is_usual(facts):
+            fields = {b"host": host} if type(host) is bytes else {}
+            if type(user_agent) is bytes:
+                fields[b"user-agent"] = user_agent
+            return _careful_attributes(dict(zip(_USUAL, usual)), fields, method, self.redaction)  # noqa: B905
+        kind, scheme, _, _, version, (address, port) = usual
         attributes = shared_attributes(kind, method, scheme, version, host).copy()
         attributes[PATH] = path_of(facts)
         query = self.query_of(facts)
@@ -81,12 +88,47 @@ class ServerDescription:
             attributes[USER_AGENT] = user_agent.decode("latin-1")
         return attributes
 
+    @staticmethod
+    def is_usual(facts: ServerFacts) -> bool:
+        """Are the values of the facts such as servers write them, so that they are attributes as they are?
+
+        It is asked when they are read, and not of every request: what most requests share is then known already.
+        """
+        _, (_, scheme, raw_path, _, version, (address, port)), _, host, user_agent = facts
+        try:
+            return bool(
+                raw_path[0] == _SLASH
+                and type(address) is str
+                and address
+                and address.isascii()
+                and type(port) is int
+                and port
+                and type(host) is bytes
+                and len(host) < LONGEST_HOST
+                and (user_agent is None or type(user_agent) is bytes)
+                and scheme in DEFAULT_PORTS
+                and version in _VERSIONS
+            )
+        except TypeError:  # what cannot be a key of a dict
+            return False
+
+    @staticmethod
+    def last_attributes(last: ServerAnswer) -> Attributes:
+        """The attributes of a success that are known at its end."""
+        status, route = last
+        attributes: Attributes = {STATUS_CODE: status} if status else {}
+        if route:
+            attributes[ROUTE] = route
+        return attributes
+
     def query_of(self, facts: ServerFacts) -> str:
         """`url.query`; empty for none."""
         query = facts[1][3]
         return self.redaction.query(query.decode("utf-8", "replace"))[:MOST_TEXT] if query else ""
 
 
+ServerAnswer: TypeAlias = tuple[int, "str | None"]
+"""The status, 0 where no response has started, and the route."""
 ServerFacts: TypeAlias = tuple[ServerDescription, tuple[Any, ...], str, bytes, "bytes | None"]
 
 
@@ -99,34 +141,27 @@ def path_of(facts: ServerFacts) -> str:
 def server_facts(
     scope: Scope, fields: dict[bytes, bytes], method: str, description: ServerDescription
 ) -> ServerFacts | None:
-    """The facts of a request whose scope is as servers write it. None: something is missing or odd.
+    """The facts of a request. None: something is missing, may change later, or is very long.
 
     `fields` maps lower-case header names to values, `method` is already normalised.
     """
     try:
         usual = _usual(scope)
-        _, scheme, raw_path, query, version, client = usual
-        address, port = client
+        _, _, raw_path, query, _, client = usual
+        address, _ = client
         host = fields[b"host"]
+        user_agent = fields.get(b"user-agent")
         if (
-            type(raw_path) is bytes
-            and raw_path[0] == _SLASH
+            raw_path
+            and host
+            and type(raw_path) is bytes
             and type(query) is bytes
             and type(client) is tuple
-            and address
-            and address.isascii()
-            and type(port) is int
-            and port
-            and host
-            and len(host) < LONGEST_HOST
-            and len(raw_path) + len(query) + len(address) <= MOST_TEXT
-            and scheme in DEFAULT_PORTS
-            and version in _VERSIONS
+            and len(raw_path) + len(query) + len(host) + len(address) + len(user_agent or b"") <= MOST_TEXT
             and method is not OTHER_METHOD
         ):
-            user_agent = fields.get(b"user-agent")
-            return description, usual, method, host, None if user_agent is None else user_agent[:MOST_TEXT]
-    except (AttributeError, LookupError, TypeError, ValueError):
+            return description, usual, method, host, user_agent
+    except (LookupError, TypeError, ValueError):
         pass
     return None
 

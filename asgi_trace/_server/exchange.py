@@ -40,7 +40,10 @@ _SERVICE_RESTART = 1012  # what servers tell the applications of open WebSockets
 
 
 class Exchange:
-    """State of one request or WebSocket. `source` and `forward` are the server's `receive` and `send`."""
+    """State of one request or WebSocket. `source` and `forward` are the server's `receive` and `send`.
+
+    `start()` makes it, and fills every field that has no value here.
+    """
 
     __slots__ = (
         "__dict__",
@@ -68,37 +71,31 @@ class Exchange:
     send_error: OSError | None = None  # what the server's `send` raised for the last message
     reported: BaseException | None = None  # what the application says that it answers with an error of its own
 
-    def __init__(
-        self,
-        config: ServerConfig,
-        caller: Context | RemoteParent,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        span: Span,
-        recording: bool,
-        deferred: bool,
-        method: str,
-        started_at: int,
-    ) -> None:
-        self.config = config
-        self.caller = caller
-        self.scope = scope
-        self.source = receive
-        self.forward = send
-        self.span = span
-        self.recording = recording
-        self.deferred = deferred and recording  # the span started from facts, and takes its last ones in one step
-        self.method = method
-        self.started_at = started_at  # nanoseconds; 0 where neither a span nor a meter records
-        self.root_path: str = scope.get("root_path", "")
-        self.template: str | None = None
-        self.status = 0  # 0: no response has started
-        self.end_time = 0  # 0: the last message has not been seen
-        self.client_left_at = 0  # nanoseconds; 0: there is no evidence that it left before it had everything
-        self.trailers = False  # whether the response announces some
-        self.metrics: RequestMetrics | None = None
-        self.ended = False
+    config: ServerConfig
+    caller: Context | RemoteParent
+    scope: Scope
+    source: Receive
+    forward: Send
+    span: Span
+    recording: bool
+    deferred: bool
+    """Whether the span started from facts, and takes its last ones in one step."""
+    method: str
+    started_at: int
+    """Nanoseconds; 0 where neither a span nor a meter records."""
+    root_path: str
+    """The scope's, as it was before the application saw it."""
+    template: str | None
+    status: int
+    """0: no response has started."""
+    end_time: int
+    """Nanoseconds; 0: the last message has not been seen."""
+    client_left_at: int
+    """Nanoseconds; 0: there is no evidence that it left before it had everything."""
+    trailers: bool
+    """Whether the response announces some."""
+    metrics: RequestMetrics | None
+    ended: bool
 
     @property
     def parent(self) -> Context:
@@ -148,13 +145,11 @@ class Exchange:
                 # What _describe() and span.end() do, for a success and in one step: a third of the instructions.
                 open_span = False
                 route = self.template or read_route(self.scope, self.root_path)
-                method = "HTTP" if self.method is OTHER_METHOD else self.method
-                last: Attributes = {STATUS_CODE: self.status} if self.status else {}
-                name = None
+                method, name = self.method, None  # a known method, as in all facts
                 if route:
-                    self.template = last[ROUTE] = route = route if route.isascii() else recordable(route)
+                    self.template = route = route if route.isascii() else recordable(route)
                     name = f"{method} {route}"
-                self.span.finish(last, method, name, self.end_time)  # type: ignore[attr-defined]
+                self.span.finish((self.status, route), method, name, self.end_time)  # type: ignore[attr-defined]
             else:
                 self._describe(error, exc, attributes)
         except Exception:

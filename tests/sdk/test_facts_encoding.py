@@ -34,7 +34,7 @@ def served(description: ServerDescription = DESCRIPTION, status: int = 200, **ke
     found = server_facts(scope, dict(headers), "GET", description)
     assert found is not None
     span = TRACER.start_from_facts("GET", SpanKind.SERVER, read_remote_parent(TRACEPARENT), found, 1)
-    span.finish({"http.response.status_code": status, "http.route": "/items/{id}"}, "GET", "GET /items/{id}", 2)
+    span.finish((status, "/items/{id}"), "GET", "GET /items/{id}", 2)
     return span
 
 

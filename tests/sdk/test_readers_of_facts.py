@@ -29,9 +29,12 @@ class _Description:
     def attributes(self, facts: Any) -> dict[str, Any]:
         return {"fact": "a"}
 
+    def last_attributes(self, last: Any) -> dict[str, str]:
+        return {"late": last[0]}
+
 
 def _finish(span: Any) -> None:
-    span.finish({"late": "b"}, "name", "name late", time.time_ns())
+    span.finish(("b",), "name", "name late", time.time_ns())
 
 
 def _add(span: Any) -> None:
@@ -54,7 +57,7 @@ def test_a_reader_in_the_middle_of_its_work_loses_nothing(end: Callable[[Any], N
         if not copied.is_set() and frame.f_locals.get("values", values) is not values and span._values is values:
             copied.set()
             deadline = time.monotonic() + 30
-            while not values and time.monotonic() < deadline:
+            while not values and span._end_time is None and time.monotonic() < deadline:
                 time.sleep(0.001)
         return pause
 

@@ -22,7 +22,7 @@ from asgi_trace._sdk.encoder import SpanEncoder, official_bytes
 from asgi_trace._sdk.span import _Span
 from asgi_trace._sdk.span_check import same_as_sdk
 from asgi_trace._sdk.tracer import adopt
-from asgi_trace._semconv.server import ServerDescription, server_attributes, server_facts
+from asgi_trace._semconv.server import ServerDescription, _careful_attributes, server_attributes, server_facts
 
 from ..support.sdk import Asking, OtherKind, TakingLive, facts, heard
 
@@ -148,6 +148,19 @@ def traced(kind: Any = sdk.TracerProvider, sampler: Any = None, **options: Any) 
     return TraceMiddleware(options.pop("app", _answer), tracer_provider=provider, **options), processor
 
 
+HOST = {b"host": b"api.test"}
+USUAL = {
+    "type": "http",
+    "http_version": "1.1",
+    "method": "GET",
+    "scheme": "http",
+    "path": "/items/42",
+    "raw_path": b"/items/42",
+    "query_string": b"page=2",
+    "client": ("203.0.113.7", 51123),
+}
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     scope=SCOPES,
@@ -209,6 +222,65 @@ def test_many_captured_headers_stay_within_the_limit(room: int) -> None:
     assert len(seen[0][0][0]) <= room
 
 
+@pytest.mark.parametrize(
+    ("odd", "headers"),
+    [
+        ({"scheme": "gopher"}, {}),
+        ({"scheme": ""}, {}),
+        ({"scheme": ["http"]}, {}),
+        ({"http_version": "7"}, {}),
+        ({"http_version": None}, {}),
+        ({"http_version": {}}, {}),
+        ({"raw_path": b"http://user:pw@host.test/path?a=b"}, {}),
+        ({"raw_path": b"*"}, {}),
+        ({"client": ("", 51123)}, {}),
+        ({"client": ("\xe9", 51123)}, {}),
+        ({"client": (b"10.0.0.1", 51123)}, {}),
+        ({"client": ("10.0.0.1", 0)}, {}),
+        ({"client": ("10.0.0.1", "51123")}, {}),
+        ({}, {b"host": b"h" * 300}),
+        ({"type": "websocket", "scheme": "wss", "client": ("10.0.0.1", None)}, {}),
+    ],
+)
+def test_odd_facts_are_described_later_as_they_would_be_at_once(odd: Any, headers: Any) -> None:
+    """A value that servers do not write is kept as it is, and looked at with care when something reads the span."""
+    scope, fields = {**USUAL, **odd}, {**HOST, b"user-agent": b"agent", **headers}
+    description = ServerDescription(Redaction(()))
+    facts = server_facts(scope, fields, "GET", description)
+    assert facts is not None
+    assert not description.is_usual(facts)
+    assert description.attributes(facts) == _careful_attributes(scope, fields, "GET", description.redaction)
+    app, processor = traced()
+    serve(app, scope_of(scope, fields, "/items/{id}"))
+    assert ENCODER(processor.live) == official_bytes(processor.ended)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [(b"host", "server.address"), (b"user-agent", "user_agent.original")], ids=["host", "user agent"]
+)
+@pytest.mark.parametrize("value", ["text", bytearray(b"text")], ids=["text", "bytearray"])
+def test_a_header_that_is_not_bytes_is_left_out(name: bytes, key: str, value: Any) -> None:
+    """A server that breaks the specification costs the span that attribute, and no more."""
+    app, processor = traced()
+    serve(app, scope_of(USUAL, {**HOST, b"user-agent": b"agent", name: value}, "/items/{id}"))
+    assert ENCODER(processor.live) == official_bytes(processor.ended)
+    (span,) = processor.ended
+    assert span.attributes is not None
+    assert span.attributes["url.path"] == "/items/42"
+    assert key not in span.attributes
+
+
+@pytest.mark.parametrize("status", [200, 200.0, True, 204])
+@pytest.mark.parametrize("route", ["/items/{id}", "/" + "r" * 300, "/\xe9", None])
+def test_the_end_of_a_request_is_written_as_it_is(status: Any, route: str | None) -> None:
+    """Status and route, which are remembered as bytes, are those of this very request."""
+    app, processor = traced()
+    serve(app, {**scope_of(USUAL, HOST, route), "status": status})
+    (span,) = processor.live
+    assert span._last == (status, route)
+    assert ENCODER.encode(processor.live) == official_bytes(processor.ended)
+
+
 @pytest.mark.parametrize("redact", [(), "page", lambda name, value: "rule"], ids=["standard", "names", "rule"])
 def test_facts_become_the_attributes_of_a_careful_look(redact: Any) -> None:
     """A usual scope and one with a detail that is unusual and means the same have the same attributes."""
@@ -229,19 +301,6 @@ def test_facts_become_the_attributes_of_a_careful_look(redact: Any) -> None:
     assert usual.keys() <= ServerDescription.keys
 
 
-HOST = {b"host": b"api.test"}
-USUAL = {
-    "type": "http",
-    "http_version": "1.1",
-    "method": "GET",
-    "scheme": "http",
-    "path": "/items/42",
-    "raw_path": b"/items/42",
-    "query_string": b"page=2",
-    "client": ("203.0.113.7", 51123),
-}
-
-
 def test_an_ordinary_request_is_kept_as_facts() -> None:
     """Neither attributes nor contexts are made, unless something asks."""
     app, processor = traced()
@@ -249,10 +308,11 @@ def test_an_ordinary_request_is_kept_as_facts() -> None:
     (span,) = processor.live
     assert type(span) is _Span
     assert (span._made_attributes, span._made_context, span._made_parent, vars(span)) == (None, None, None, {})
-    assert span._values == {"http.response.status_code": 200, "http.route": "/items/{id}"}
+    assert (span._values, span._last) == ({}, (200, "/items/{id}"))
     assert span.name == "GET /items/{id}"
     asked: Any = span
     assert asked.attributes["url.path"] == "/items/42"
+    assert list(asked.attributes.items())[-2:] == [("http.response.status_code", 200), ("http.route", "/items/{id}")]
     assert asked.parent.span_id == int("b" * 16, 16)
     assert span.context.trace_id == int("a" * 32, 16)
 

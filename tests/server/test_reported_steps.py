@@ -39,8 +39,8 @@ SIZES = {"metrics": ("http.server.active_requests", "http.server.response.body.s
 HANDSHAKE = {"websocket": "handshake"}
 STEPS = [
     Step("asgi_trace._propagation.propagator.Propagation.receive", "starting a request"),
-    Step("asgi_trace._server.start._trace", "starting a request"),
-    Step("asgi_trace._server.start.Request.__init__", "starting a request"),
+    Step("asgi_trace._server.start.time_ns", "starting a request"),
+    Step("asgi_trace._server.start._new", "starting a request"),
     Step("asgi_trace._server.start.server_facts", "starting a request"),
     Step("asgi_trace._server.start.RequestMetrics.__init__", "recording a metric"),
     Step("asgi_trace._otel.metrics.Metrics.started", "recording a metric", options=SIZES),
