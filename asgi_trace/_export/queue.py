@@ -65,6 +65,8 @@ class BatchQueue(Generic[T]):
         self.metrics: ProcessorMetrics | None = None
         """What this processor records of itself, where that is on."""
         self._queue_size, self._batch_size = batching.queue_size, batching.batch_size
+        self._calm = min(self._queue_size, self._batch_size - 1)
+        """While fewer wait, an item is queued and that is all; 0 from the stop on. One look in place of three."""
         self._stopping = False
         self._complained = self._late = False
         self._renew()
@@ -87,6 +89,9 @@ class BatchQueue(Generic[T]):
         """Queue an item, without waiting. It is lost at a full queue, and after the stop."""
         items = self._items
         waiting = len(items)
+        if waiting < self._calm:
+            items.append(item)
+            return
         if waiting >= self._queue_size or self._stopping:
             self._drop()
             return
@@ -106,6 +111,7 @@ class BatchQueue(Generic[T]):
     def stop(self, seconds: float) -> bool:
         """Export what is queued, and end. Returns whether that ended within `seconds`. Again is harmless."""
         self._stopping = True
+        self._calm = 0
         self._wake.set()
         return self._ended.wait(seconds)
 

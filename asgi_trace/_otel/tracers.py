@@ -59,7 +59,6 @@ class Tracers:
     __slots__ = (
         "_given",
         "_guard",
-        "_none_set",
         "_seen",
         "_tracer",
         "drops_below",
@@ -74,8 +73,8 @@ class Tracers:
         """`guard` reports a provider that raises in `current()`, which is none then. Without it, the caller must."""
         self._given = provider
         self._guard = guard
-        self._none_set = False
-        self._seen: TracerProvider | None = None
+        self._seen: object = self
+        """The provider that `_tracer` belongs to. None: none is set. At first, and where one was given, neither."""
         self._tracer: Tracer | None = None
         self.fixed = None if provider is None else _tracer_of(provider)
         """The tracer of a provider that was given: it needs no looking up."""
@@ -98,24 +97,27 @@ class Tracers:
 
     def current(self) -> Tracer | None:
         """The tracer to use now, or None where no SDK is there to record anything."""
-        provider = _override if self._given is None else self._given
+        provider: object = _override
         if provider is None:
             try:
                 provider = _API[GLOBAL_PROVIDER]  # get() takes twice the instructions
             except KeyError:
                 provider = None
-            if provider is None:
-                if self._none_set:
-                    return None
-                provider = global_tracer_provider()
-                self._none_set = isinstance(provider, ProxyTracerProvider) and GLOBAL_PROVIDER in _API
+        return self._tracer if provider is self._seen else self._look_up()
+
+    def _look_up(self) -> Tracer | None:
+        """The tracer of another provider than the last time."""
+        if self._given is not None:
+            return self.fixed
+        provider = self.provider()
         if provider is not self._seen:
             self._tracer = _tracer_of(provider) if self._guard is None else _guarded(provider, self._guard)
             self.start_from_facts = getattr(self._tracer, "start_from_facts", None)
             self.facts_span = getattr(self._tracer, "facts_span", None)
             self.start_unsampled = getattr(self._tracer, "start_unsampled", None)
             self.drops_below = getattr(self._tracer, "drops_below", None)
-            self._seen = provider
+            none_is_set = isinstance(provider, ProxyTracerProvider) and GLOBAL_PROVIDER in _API
+            self._seen = None if none_is_set else provider  # None, as the API's variable is then
         return self._tracer
 
 

@@ -52,6 +52,7 @@ _NO_TRACE, _NEXT_VERSION = b"00-" + b"0" * 32 + b"-g", b"00-g"
 _NO_SPAN = b"0" * 16 + b"-g"
 
 _new = tuple.__new__
+_translate = bytes.translate
 _to_int = int.from_bytes
 
 # 3.2.2: version "-" trace-id "-" parent-id "-" trace-flags, then what only a later version may add (3.2.4).
@@ -84,13 +85,15 @@ def read_remote_parent(traceparent: bytes) -> RemoteParent | None:
     Nothing is taken that `parse_traceparent()` refuses. It stays text, since most requests need none of its numbers:
     taking them out took twice the instructions.
     """
-    if (
-        type(traceparent) is bytes  # and not a bytearray, which may change later
-        and traceparent.translate(_DIGITS_TO_ZERO) == _SHAPE
-        and _NO_TRACE < traceparent < _NEXT_VERSION
-        and traceparent[36:] > _NO_SPAN
-    ):
-        return traceparent, _LOW_FLAGS[traceparent[54]]
+    try:
+        if (
+            _translate(traceparent, _DIGITS_TO_ZERO) == _SHAPE
+            and _NO_TRACE < traceparent < _NEXT_VERSION
+            and traceparent[36:] > _NO_SPAN
+        ):
+            return traceparent, _LOW_FLAGS[traceparent[54]]
+    except TypeError:  # not bytes: a bytearray, which may change later, or something that is no header
+        pass
     return None
 
 

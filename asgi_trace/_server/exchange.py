@@ -139,11 +139,10 @@ class Exchange:
             self.end_time = time_ns()
         if self.end_time < self.started_at:  # the clock was set back
             self.end_time = self.started_at
-        open_span = self.recording
+        open_span = False
         try:
             if self.deferred and error is None and attributes is None:
                 # What _describe() and span.end() do, for a success and in one step: a third of the instructions.
-                open_span = False
                 route = self.template or read_route(self.scope, self.root_path)
                 method, name = self.method, None  # a known method, as in all facts
                 if route:
@@ -151,6 +150,7 @@ class Exchange:
                     name = f"{method} {route}"
                 self.span.finish((self.status, route), method, name, self.end_time)  # type: ignore[attr-defined]
             else:
+                open_span = self.recording
                 self._describe(error, exc, attributes)
         except Exception:
             self.config.guard.report("describing the end of a request")

@@ -64,7 +64,10 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
     # Is it to be traced?
     if CLAIM in scope:  # a TraceMiddleware further out has it
         return None
-    headers: Headers = scope.get("headers", ())
+    try:  # not get(), which takes twice the instructions; here as below
+        headers: Headers = scope["headers"]
+    except KeyError:
+        headers = ()
     if type(headers) is not list and not isinstance(headers, tuple):
         scope["headers"] = headers = list(headers)  # an iterator can be read only once, and is the application's
     if (
@@ -106,14 +109,15 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
 
     # The span.
     span: Any = None  # Any: a Context holds objects
-    if type(received) is tuple and not received[1] & 1 and tracers.start_unsampled is not None:
+    remote = type(received) is tuple
+    if remote and not received[1] & 1 and tracers.start_unsampled is not None:  # type: ignore[index, operator]
         span = tracers.start_unsampled(received)
         if span is not None and not measured and config.response_header is None:  # nothing else is to be done
             return Context({SPAN_KEY: span, REQUEST_KEY: span}), receive, send, None
     method = "GET"  # as a handshake is
     if kind == "http":
         try:
-            method = config.methods[scope["method"]]  # get() takes twice the instructions
+            method = config.methods[scope["method"]]
         except (KeyError, TypeError):
             method = OTHER_METHOD
     # An unsampled request needs no time, and a span that is recorded against expectation has its own.
@@ -152,7 +156,10 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
         exchange.deferred = from_facts
         exchange.method = method
         exchange.started_at = started_at
-        exchange.root_path = scope.get("root_path", "")
+        try:
+            exchange.root_path = scope["root_path"]
+        except KeyError:
+            exchange.root_path = ""
         exchange.template = exchange.metrics = None
         exchange.status = exchange.end_time = exchange.client_left_at = 0
         exchange.trailers = exchange.ended = False
@@ -162,7 +169,7 @@ def start(config: ServerConfig, kind: str, scope: Scope, receive: Receive, send:
     receive, send = (exchange.receive, exchange.send) if forwarded is None else _measured(exchange, forwarded)
     if recording and config.on_request is not None:
         _call(config.on_request, exchange)
-    if type(received) is tuple or not received:  # _attached(), without the call
+    if remote or not received:  # _attached(), without the call
         return Context({SPAN_KEY: span, REQUEST_KEY: exchange}), receive, send, exchange
     return _attached(received, span, exchange), receive, send, exchange
 
