@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
+from asgi_trace._client.coexistence import CONTRIB
 from asgi_trace.testing import CapturedSpans, capture_spans
 
 from ..support.asgi import attributes_of
@@ -131,9 +133,10 @@ def test_a_failure_below_an_unsampled_parent_passes_through(attached: Any) -> No
     ],
 )
 def test_below_an_unsampled_parent_the_sampler_decides(
-    attached: Any, sampler: Sampler | None, count: int, is_remote: bool
+    monkeypatch: pytest.MonkeyPatch, attached: Any, sampler: Sampler | None, count: int, is_remote: bool
 ) -> None:
     """Where the sampler drops all below it, the parent's own context is sent; another sampler is asked each time."""
+    monkeypatch.delitem(sys.modules, CONTRIB, raising=False)  # other tests import it; then a span is started to ask
     above = NonRecordingSpan(SpanContext(0xA, 0xB, is_remote, TraceFlags(0)))
     attached(set_span_in_context(above))
     with capture_spans(sampler) as spans:
