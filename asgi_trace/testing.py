@@ -23,7 +23,7 @@ try:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
-except ImportError as _missing:  # pragma: no cover
+except ImportError as _missing:
     raise ImportError("asgi_trace.testing needs the SDK: pip install 'asgi-trace[otlp]'") from _missing
 
 __all__ = ["CapturedSpans", "capture_spans"]

@@ -19,6 +19,7 @@ from asgi_trace.httpx import AsyncTraceTransport, TraceTransport
 from asgi_trace.testing import CapturedSpans, capture_spans
 
 from .support.asgi import OK, attributes_of, drive, http_scope
+from .support.subprocess import check
 
 
 def test_spans_of_middleware_and_client_are_captured() -> None:
@@ -192,3 +193,16 @@ def test_it_works_under_xdist(tmp_path: Path) -> None:
     )
 
     assert "20 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_without_the_sdk() -> None:
+    """Where the SDK is not installed the import fails, and says what to install."""
+    script = """
+        import sys
+        sys.modules["opentelemetry.sdk"] = None
+        try:
+            import asgi_trace.testing
+        except ImportError as exc:
+            print(exc)
+    """
+    assert check(script) == "asgi_trace.testing needs the SDK: pip install 'asgi-trace[otlp]'\n"

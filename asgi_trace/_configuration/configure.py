@@ -47,7 +47,7 @@ try:
         from .settings import Settings, settings_from
         from .sigterm import before_sigterm
         from .tracing import Tracing
-except ImportError as exc:  # pragma: no cover
+except ImportError as exc:
     raise ImportError("configure() needs the SDK and gRPC: pip install 'asgi-trace[otlp]'") from exc
 
 
