@@ -285,6 +285,36 @@ def test_a_request_that_cannot_be_copied_is_sent_all_the_same(
     assert len(spans) == 1
 
 
+class Looked(httpx.Request):  # type: ignore[misc, name-defined]
+    """A request that does something when its headers are looked at the next time."""
+
+    meanwhile: Any = None
+
+    @property
+    def headers(self) -> Any:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return self.__dict__["headers"]
+
+    @headers.setter
+    def headers(self, value: Any) -> None:
+        self.__dict__["headers"] = value
+
+
+def test_a_send_that_begins_while_another_one_takes_the_request(spans: CapturedSpans) -> None:
+    """As from another thread, between the two steps by which a send takes a request: each has its span and its ids."""
+    answer = Answer()
+    transport = TraceTransport(answer)
+    request = Looked("GET", "http://svc.test/", headers={"x-id": "1"})
+    before = list(request.headers.raw)
+    request.meanwhile = lambda: transport.handle_request(request)
+    transport.handle_request(request)
+    assert [headers["traceparent"] for headers in answer.sent] == list(map(traceparent_of, spans))
+    assert len(spans) == 2
+    assert request.headers.raw == before
+
+
 def test_what_is_kept_for_a_second_send_is_no_burden(spans: CapturedSpans) -> None:
     """A request and its response can be pickled after a send, and are freed without the garbage collector."""
     request = send().request
