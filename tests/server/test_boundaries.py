@@ -317,3 +317,24 @@ def test_every_end_of_a_lifespan_sends_what_is_queued(spans: CapturedSpans, kind
         on_send=lambda message: steps.append(message["type"]),
     )
     assert steps == ["lifespan.startup.complete", "flushed", kind]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ([{"type": "websocket.close"}], 403),
+        ([DENY, DENY_BODY], 403),
+        ([DENY, {**DENY_BODY, "more_body": True}, DENY_BODY], 403),
+        ([ACCEPT], 101),
+    ],
+)
+def test_what_fails_after_a_handshake_is_no_failure_of_it(
+    spans: CapturedSpans, answer: list[Message], status: int
+) -> None:
+    """With `websocket="handshake"` the span has ended with its answer, and a span of its own has the exception."""
+    app = responding(*answer, ValueError("late"))
+    drive(TraceMiddleware(app, websocket="handshake"), websocket_scope(), [CONNECT])
+    attributes = attributes_of(spans.server)
+    assert (attributes["http.response.status_code"], attributes.get("error.type")) == (status, None)
+    (child,) = spans.children_of(spans.server)
+    assert (child.name, attributes_of(child)["error.type"]) == ("GET background", "ValueError")
