@@ -46,7 +46,12 @@ def start(config: ClientConfig, request: Any) -> Call | None:
             return None
         tracer = config.tracers.fixed or config.tracers.current()
         is_measured = config.metrics.live()
-        is_traced = (tracer is not None or is_measured) and _is_wanted(config, request, is_measured, ambient)
+        is_wanted = (tracer is not None or is_measured) and _is_wanted(config, request)
+        # Below a span that is not sampled, where the sampler drops all that is below: starting a span to learn that
+        # would take six times as many instructions as the question.
+        drops_below = config.tracers.drops_below if is_wanted and not is_measured else None
+        is_dropped = drops_below is not None and drops_below(ambient.get(SPAN_KEY))
+        is_traced = is_wanted and not is_dropped
         if not (is_traced or ambient or config.must_touch_unsampled):
             return None
         if is_traced and CONTRIB in sys.modules and is_traced_by_contrib(ambient.get(SPAN_KEY), request):
@@ -60,6 +65,9 @@ def start(config: ClientConfig, request: Any) -> Call | None:
             span, raw_headers = _trace(call, ambient, tracer, is_measured)
         elif not config.is_innermost:
             call.announce()  # what is further in would trace it, and send it where this one must not
+        elif is_dropped and config.is_on_network and CONTRIB in sys.modules:
+            call.context = _hidden_from_contrib(ambient)
+            call.enter()
         _write_context(call, ambient, span, raw_headers)
         return call
     except Exception:
@@ -71,19 +79,12 @@ def start(config: ClientConfig, request: Any) -> Call | None:
         raise
 
 
-def _is_wanted(config: ClientConfig, request: Any, is_measured: bool, ambient: Context) -> bool:
-    """Is there something to record? Not if the caller says so, on the request or to the transport.
-
-    Nor below a span that is not sampled where the sampler drops all that is below: starting a span to learn that would
-    take six times as many instructions as the question.
-    """
+def _is_wanted(config: ClientConfig, request: Any) -> bool:
+    """May something be recorded? Not if the caller says so, on the request or to the transport."""
     extensions = request.extensions
     if "asgi_trace" in extensions and extensions["asgi_trace"] is False:
         return False
-    if config.is_excluded is not None and config.is_excluded(request):
-        return False
-    drops_below = config.tracers.drops_below
-    return drops_below is None or is_measured or CONTRIB in sys.modules or not drops_below(ambient.get(SPAN_KEY))
+    return config.is_excluded is None or not config.is_excluded(request)
 
 
 def _trace(
@@ -153,7 +154,6 @@ def _observe(call: Call, ambient: Context, span: Span | None, metrics: CallMetri
     True when a hook was called, which may have changed the request.
     """
     config = call.config
-    # contrib patches the library's own transport: it does nothing where HTTP instrumentation is suppressed.
     contrib_is_patched = config.is_on_network and CONTRIB in sys.modules
     if call.span is None and metrics is None and not contrib_is_patched:
         if not _has_parent(ambient):
@@ -164,7 +164,7 @@ def _observe(call: Call, ambient: Context, span: Span | None, metrics: CallMetri
     call.count(call.announce())
     context = ambient if span is None else Context({**ambient, SPAN_KEY: span})
     if contrib_is_patched:
-        context = Context({**context, SUPPRESS_HTTP: True})
+        context = _hidden_from_contrib(context)
     call.context = context
     if metrics is not None:
         call.metrics = metrics
@@ -177,6 +177,11 @@ def _observe(call: Call, ambient: Context, span: Span | None, metrics: CallMetri
         return False
     call.tell("on_request", config.on_request, call.request)
     return True
+
+
+def _hidden_from_contrib(context: Context) -> Context:
+    """contrib patches the library's own transport: it does nothing where HTTP instrumentation is suppressed."""
+    return Context({**context, SUPPRESS_HTTP: True})
 
 
 def _has_parent(ambient: Context) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.context import get_current
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased
 from opentelemetry.trace import (
     NoOpTracerProvider,
 )
@@ -188,6 +189,48 @@ def test_contribs_patch_of_the_network_keeps_still(
     if flags != 0:
         assert spans.client.instrumentation_scope.name == "asgi_trace"  # type: ignore[union-attr]
         assert f"{spans.client.context.span_id:016x}" in traceparent
+
+
+@pytest.mark.parametrize("excluded", [False, True])
+def test_contrib_keeps_still_below_a_span_that_is_not_sampled(
+    servers: dict[str, str], contrib: Any, attached: Any, excluded: bool
+) -> None:
+    """A send that needs no span of ours gets none of contrib's either; what is current is as before, also if it fails.
+
+    What is excluded here is contrib's business.
+    """
+    with capture_spans(ALWAYS_ON) as theirs, capture_spans(ParentBased(ALWAYS_ON)) as ours:
+        contrib.instrument(tracer_provider=theirs.tracer_provider)
+        attached(parent(0))
+        before = get_current()
+        transport = TraceTransport(httpx.HTTPTransport(), exclude="." if excluded else ())
+        with httpx.Client(transport=transport) as client:
+            (traceparent,) = received(client.get(f"{servers['1.1']}/headers").content, "traceparent")
+            with pytest.raises(httpx.ConnectError):
+                client.get("http://127.0.0.1:1/")
+        assert get_current() is before
+        assert len(ours) == 0
+        assert len(theirs) == (2 if excluded else 0)
+        assert ((f"{0xB:016x}" in traceparent) and traceparent.endswith("-00")) != excluded
+
+
+def test_a_transport_that_contrib_does_not_patch_runs_in_the_callers_context(contrib: Any, attached: Any) -> None:
+    """Only around the library's own transport is anything hidden from contrib."""
+    seen: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        seen.append(get_current())
+        return httpx.Response(200)
+
+    attached(parent(0))
+    with (
+        capture_spans(ParentBased(ALWAYS_ON)) as spans,
+        httpx.Client(transport=TraceTransport(httpx.MockTransport(answer))) as client,
+    ):
+        client.get("http://stock.test/")
+    assert seen == [get_current()]
+    assert seen[0] is get_current()
+    assert len(spans) == 0
 
 
 def test_beside_contrib_around_our_transport_we_step_aside(
