@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,16 +12,18 @@ import pytest
 from opentelemetry import trace as api
 from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as ContribMiddleware
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, SamplingResult
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
 from asgi_trace import TraceMiddleware, server_span, set_route
-from asgi_trace._server import exchange
+from asgi_trace._server import exchange, request
+from asgi_trace._server.flush import flush
 from asgi_trace._types import Message, Receive, Scope, Send
 from asgi_trace.testing import CapturedSpans, capture_spans
 
 from ..support.asgi import OK, REQUEST, drive, http_scope, responding
 from ..support.metrics import ACTIVE, Meters
+from ..support.transports import Watching
 
 
 class Bare(api.Span):
@@ -173,6 +176,47 @@ def test_a_clock_that_is_set_back_gives_background_work_no_negative_length(
     drive(TraceMiddleware(app))
     child = next(span for span in spans if span.name.endswith("background"))
     assert child.end_time == child.start_time == spans.server.end_time
+
+
+class _Second(Watching):
+    """Drops the first request, and keeps those after it."""
+
+    def should_sample(self, *arguments: Any, **named: Any) -> SamplingResult:
+        result = super().should_sample(*arguments, **named)
+        self.decision = Decision.RECORD_AND_SAMPLE
+        return result
+
+
+def test_a_clock_that_is_set_back_after_an_unsampled_request_gives_no_negative_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The start of a span that was not expected to be recorded is known as well."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for module in (exchange, request):
+            monkeypatch.setattr(module, "time_ns", lambda: 2)
+        await OK(scope, receive, send)
+
+    with capture_spans(_Second(Decision.DROP)) as spans:
+        middleware = TraceMiddleware(app, on_request=lambda span, scope: None)
+        for _ in range(2):
+            drive(middleware)
+            monkeypatch.undo()
+    assert spans.server.end_time == spans.server.start_time
+
+
+@pytest.mark.anyio
+async def test_queues_are_flushed_in_a_thread_that_says_what_it_is() -> None:
+    """A daemon with a name of ours, on asyncio and trio: it shows in a dump of threads and holds up no exit."""
+    seen: list[tuple[str, bool]] = []
+
+    class Provider:
+        def force_flush(self, timeout_millis: int) -> bool:
+            seen.append((threading.current_thread().name, threading.current_thread().daemon))
+            return True
+
+    await flush([Provider()])
+    assert seen == [("asgi-trace-flush", True)]
 
 
 def test_every_point_of_a_request_leads_to_its_span(spans: CapturedSpans) -> None:
