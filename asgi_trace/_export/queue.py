@@ -64,8 +64,8 @@ class BatchQueue(Generic[T]):
         self.batching = batching
         self.metrics: ProcessorMetrics | None = None
         """What this processor records of itself, where that is on."""
-        self._queue_size, self._batch_size = batching.queue_size, batching.batch_size
-        self._calm = min(self._queue_size, self._batch_size - 1)
+        self._queue_size = batching.queue_size
+        self._calm = min(batching.queue_size, batching.batch_size - 1)
         """While fewer wait, an item is queued and that is all; 0 from the stop on. One look in place of three."""
         self._stopping = False
         self._complained = self._late = False
@@ -96,8 +96,7 @@ class BatchQueue(Generic[T]):
             self._drop()
             return
         items.append(item)
-        if waiting + 1 >= self._batch_size:
-            self._wake.set()
+        self._wake.set()  # a batch is there
 
     def flush(self, seconds: float) -> bool:
         """Export what was queued before now. True when that ended in time, and nothing was lost since the last one."""

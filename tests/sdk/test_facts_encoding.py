@@ -98,10 +98,13 @@ def test_what_is_remembered_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
             headers = [(b"user-agent", b"agent %d" % number)]
             client = f"203.0.113.{number}", 51123
             query = b"page=%d" % number
-            version = "1.1" if number % 3 else "2"
-            span = served(description, query_string=query, client=client, headers=headers, http_version=version)
+            shared: dict[str, Any] = {
+                "http_version": "1.1" if number % 3 else "2",
+                "scheme": "http" if number % 5 else "https",
+            }
+            span = served(description, query_string=query, client=client, headers=headers, **shared)
             assert same(encoder, span)
     assert len(encoder._facts) == 4
     remembered: Any = encoder._facts[DESCRIPTION]
     sizes = [len(remembered._shared), len(remembered._queries), len(remembered._peers), len(remembered._user_agents)]
-    assert sizes == [2, 3, 3, 3]
+    assert sizes == [3, 3, 3, 3]

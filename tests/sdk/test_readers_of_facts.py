@@ -75,3 +75,15 @@ def test_a_reader_in_the_middle_of_its_work_loses_nothing(end: Callable[[Any], N
     reader.join()
     assert dict(span.attributes) == {"fact": "a", "late": "b"}
     assert SpanEncoder().encode(processor.live) == official_bytes(processor.ended)
+
+
+def test_of_two_that_end_a_span_one_does(caplog: pytest.LogCaptureFixture) -> None:
+    """What finishes it while another thread has just begun to end it, changes nothing and says so as the SDK does."""
+    provider, processor = sdk.TracerProvider(shutdown_on_exit=False), TakingLive()
+    provider.add_span_processor(processor)
+    tracer: Any = provider.get_tracer("test")
+    span = tracer.start_from_facts("name", SpanKind.SERVER, Context(), (_Description(),), 0)
+    del span._open  # the other thread's first step
+    _finish(span)
+    assert (span.name, span.end_time, processor.live) == ("name", None, [])
+    assert caplog.messages == ["Calling end() on an ended span."]
