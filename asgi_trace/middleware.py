@@ -154,9 +154,12 @@ class TraceMiddleware:
             raise
         answered = True
         try:
-            if scope.get(CLAIM) is CLAIMS:  # release(), without the call
-                del scope[FASTAPI], scope[STARLETTE], scope[CLAIM]
-            else:
+            try:  # release(), without the call
+                if scope[CLAIM] is CLAIMS:
+                    del scope[FASTAPI], scope[STARLETTE], scope[CLAIM]
+                else:
+                    release(scope)
+            except KeyError:  # the application has removed some of the marks
                 release(scope)
             if exchange is not None and not exchange.ended:
                 if exchange.send_error is not None:
