@@ -8,14 +8,16 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.context import attach, detach
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from asgi_trace._client import call, start
 from asgi_trace.httpx import TraceTransport
 from asgi_trace.testing import capture_spans
 
 from ..support.asgi import attributes_of
-from ..support.transports import Chunks, Peer, exceptions_of
+from ..support.transports import Answer, Chunks, Peer, exceptions_of, parent
 
 START, MEASURE = "starting a client span", "measuring a request"
 WRITE, RESPONSE = "writing the trace context", "recording a response"
@@ -129,3 +131,26 @@ def test_a_span_that_was_started_has_the_exception_of_its_call(
     assert attributes_of(spans.client)["error.type"] == "httpx.ReadTimeout"
     assert exceptions_of(spans.client) == ["httpx.ReadTimeout"]
     assert spans.client.status.description == "late"
+
+
+def test_the_callers_context_is_sent_though_the_first_step_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever went wrong before the request was ours: the trace goes on, and the request is as it was."""
+    original, waiting = call.claim, [ZeroDivisionError("claim")]
+
+    def broken(*arguments: Any) -> Any:
+        if waiting:
+            raise waiting.pop()
+        return original(*arguments)
+
+    monkeypatch.setattr(start, "claim", broken)
+    answer = Answer()
+    request = httpx.Request("GET", "http://svc.test/")
+    token = attach(parent(1))
+    try:
+        with capture_spans():
+            TraceTransport(answer).handle_request(request)
+    finally:
+        detach(token)
+    assert waiting == []
+    assert answer.sent[0]["traceparent"] == f"00-{0xA:032x}-{0xB:016x}-01"
+    assert "traceparent" not in request.headers

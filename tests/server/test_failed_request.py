@@ -18,7 +18,7 @@ from asgi_trace._log_correlation import span_context_for
 from asgi_trace._types import ASGIApp, Message, Receive, Scope, Send
 from asgi_trace.testing import capture_spans
 
-from ..support.asgi import OK, REQUEST, TRACEPARENT, http_scope, responding
+from ..support.asgi import OK, REQUEST, TRACEPARENT, http_scope, responding, websocket_scope
 
 
 async def serve(app: ASGIApp, scope: Scope) -> BaseException | None:
@@ -161,3 +161,58 @@ def test_the_nearest_exception_that_escaped_from_a_request_tells() -> None:
         assert span_context_for("shop", exc).span_id == served[1].span_id
     assert span_context_for("shop", older).span_id == served[0].span_id
     assert span_context_for("shop", RuntimeError("unrelated")).is_valid is False
+
+
+@pytest.mark.parametrize(
+    ("messages", "is_failed"),
+    [
+        ([{"type": "websocket.accept"}, {"type": "websocket.close"}], False),
+        ([{"type": "websocket.close"}], False),
+        ([], True),
+    ],
+)
+def test_only_a_socket_that_was_never_answered_has_a_servers_complaint(
+    messages: list[Message], is_failed: bool
+) -> None:
+    """After any other the server's loggers write lines of their own, without ids."""
+    served: list[SpanContext] = []
+
+    async def main() -> SpanContext:
+        await serve(TraceMiddleware(noting(responding(*messages), served)), websocket_scope())
+        return span_context_for("uvicorn.error")
+
+    with capture_spans():
+        line = asyncio.run(main())
+    assert line.is_valid is is_failed
+    assert (line == served[0]) is is_failed
+
+
+@pytest.mark.parametrize("key", ["fastapi.telemetry", "starlette.opentelemetry"])
+@pytest.mark.parametrize("exclude", [(), "^/$"], ids=["traced", "excluded"])
+def test_a_mark_that_was_there_before_stays(key: str, exclude: Any) -> None:
+    """What another layer has written into the scope is its own: we neither replace nor remove it."""
+    scope = {**http_scope(), key: False}
+
+    async def app(inner: Scope, receive: Receive, send: Send) -> None:
+        assert inner[key] is False
+        await OK(inner, receive, send)
+
+    with capture_spans():
+        assert asyncio.run(serve(TraceMiddleware(app, exclude=exclude), scope)) is None
+    assert scope == {**http_scope(), key: False}
+
+
+def test_a_scope_without_headers_is_judged_by_its_peer(caplog: pytest.LogCaptureFixture) -> None:
+    """Headers are optional in ASGI, and without them nothing names the peer."""
+    scope = http_scope(client=("10.0.0.1", 5))
+    del scope["headers"]
+    asked: list[object] = []
+
+    def trust(scope: Scope) -> bool:
+        asked.append(scope["asgi_trace.client"])
+        return True
+
+    with capture_spans():
+        asyncio.run(serve(TraceMiddleware(OK, trust=trust, exclude="^/$"), scope))
+    assert asked == ["10.0.0.1"]
+    assert caplog.records == []
