@@ -177,3 +177,17 @@ def test_a_call_that_ends_in_another_context_says_so_and_ends_its_span(
         "leaving the span's context failed; the request goes on without it"
     ]
     assert attributes_of(spans.client)["error.type"] == "httpx.ConnectError"
+
+
+def test_causes_that_lead_in_a_circle_are_followed_only_so_far() -> None:
+    """Two exceptions that are each other's cause are masked, and end."""
+    first, second = refused("no S3CRET"), ValueError("quotes S3CRET")
+    first.__cause__, second.__context__ = second, first
+    like: BaseException | None = without_secrets(first, [(b"authorization", b"S3CRET")], Redaction())
+    texts = []
+    while like is not None:
+        texts.append(str(like))
+        like = like.__cause__ or like.__context__
+    assert texts[:2] == ["no REDACTED", "quotes REDACTED"]
+    assert len(texts) == 9
+    assert "S3CRET" in str(first)
