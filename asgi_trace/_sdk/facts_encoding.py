@@ -66,6 +66,7 @@ class FactsEncoder(Protocol):
 
     def fields(self, facts: Any) -> Iterable[bytes]:
         """The fields of all attributes that the facts become, in pieces."""
+        ...
 
 
 def facts_encoder(description: ServerDescription | ClientDescription) -> FactsEncoder:
