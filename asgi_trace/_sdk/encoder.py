@@ -55,7 +55,7 @@ class SpanEncoder:
         self._facts: dict[Any, FactsEncoder] = {}
         """By the description of facts."""
         self._answer = AnswerEncoder()
-        self._resources: dict[int, tuple[_KnownResource, Resource]] = {}
+        self._resources: dict[int, tuple[_KnownResource, Resource, object]] = {}
         self._equal: dict[Resource, _KnownResource] = {}
         self._names: dict[int, dict[str, bytes]] = {kind: {} for kind in _KINDS}
         """Name and kind of spans, by the kind's identity and the name."""
@@ -107,11 +107,13 @@ class SpanEncoder:
     def _known(self, resource: Resource) -> _KnownResource:
         """What is known of a resource. To hash and encode one takes as many instructions as five spans."""
         found = self._resources.get(id(resource))
-        if found is None:
+        # In a process that is forked off its attributes are exchanged, where the SDK leaves the instance's id.
+        if found is None or found[2] is not resource.attributes:
             known = self._equal.get(resource)
             if known is None:
                 known = self._equal[resource] = _KnownResource(resource)
-            found = self._resources[id(resource)] = known, resource  # which is kept, so that its id stays its own
+            # The resource is kept, so that its id stays its own.
+            found = self._resources[id(resource)] = known, resource, resource.attributes
         return found[0]
 
     def _live(self, span: _Span) -> list[bytes]:

@@ -357,6 +357,16 @@ def test_equal_resources_belong_together_however_many_there_are(monkeypatch: pyt
         assert len(made._resources) == 12, round_
 
 
+def test_a_resource_whose_attributes_are_exchanged() -> None:
+    """A resource that is renewed in place, as an older SDK's is after a fork, is encoded with what it has now."""
+    resource: Any = Resource({"service.instance.id": "parent"})
+    batch = [span(resource=resource)]
+    made = SpanEncoder()
+    before = made.encode(batch)
+    resource._attributes = Resource({"service.instance.id": "child"})._attributes
+    assert made.encode(batch) == official_bytes(batch) != before
+
+
 # --- other versions ---
 
 
