@@ -2,8 +2,8 @@
 
 Most attributes say the same again and again: the method, the route, the status, the host. The first values of every
 key are remembered, up to a bound. A key with more values than that (a path, a client's port) loses its memory and is
-encoded each time from then on. The number of keys and the length of
-a remembered value are bounded too: what callers send cannot make the cache grow.
+encoded each time from then on. The number of keys and the length of a remembered value are bounded too: what callers
+send cannot make the cache grow.
 """
 
 from __future__ import annotations

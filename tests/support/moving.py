@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 from .pages import pages
 
@@ -60,23 +61,22 @@ def without_row(heading: str, expected: Iterable[str]) -> set[str]:
     return set(expected) - {re.split(r"[=( ]", name)[0] for title in table(heading) for name in names(title)}
 
 
-class Cases:
-    """One function for each row of a table. It runs both sides and returns what each of them showed.
+Case = TypeVar("Case", bound=Callable[..., object])
 
-    Where the row's column `same?` says `yes`, both are equal. Where it says what is different, they differ, and the
-    function itself asserts how.
-    """
+
+class Rows(Generic[Case]):
+    """One function for each row of the table below a heading: a case, registered under the row's first cell."""
 
     def __init__(self, heading: str) -> None:
         self.heading = heading
         self.rows = table(heading)
-        self.functions: dict[str, Callable[[], Pair]] = {}
+        self.functions: dict[str, Case] = {}
 
-    def __call__(self, title: str) -> Callable[[Callable[[], Pair]], Callable[[], Pair]]:
+    def __call__(self, title: str) -> Callable[[Case], Case]:
         """The case of the row that begins with this cell."""
         assert title not in self.functions, title
 
-        def register(function: Callable[[], Pair]) -> Callable[[], Pair]:
+        def register(function: Case) -> Case:
             self.functions[title] = function
             return function
 
@@ -85,6 +85,14 @@ class Cases:
     def titles(self) -> list[str]:
         """Each row and each case, once: what a test is parametrized over, at the end of its module."""
         return list(dict.fromkeys([*self.rows, *self.functions]))
+
+
+class Cases(Rows[Callable[[], Pair]]):
+    """One function for each row of a table. It runs both sides and returns what each of them showed.
+
+    Where the row's column `same?` says `yes`, both are equal. Where it says what is different, they differ, and the
+    function itself asserts how.
+    """
 
     def check(self, title: str) -> None:
         """Run the row's case, and hold its last cell against what was shown."""
@@ -99,30 +107,11 @@ class Cases:
             assert here != there, f"nothing differs, the row may say yes: {here}"
 
 
-class Columns:
+class Columns(Rows[Callable[[str], str]]):
     """One function for each row of a table whose columns are libraries. It says what a library shows, as a cell's text.
 
     The columns other than `here` say `yes` where they show what we do.
     """
-
-    def __init__(self, heading: str) -> None:
-        self.heading = heading
-        self.rows = table(heading)
-        self.functions: dict[str, Callable[[str], str]] = {}
-
-    def __call__(self, title: str) -> Callable[[Callable[[str], str]], Callable[[str], str]]:
-        """The case of the row that begins with this cell."""
-        assert title not in self.functions, title
-
-        def register(function: Callable[[str], str]) -> Callable[[str], str]:
-            self.functions[title] = function
-            return function
-
-        return register
-
-    def titles(self) -> list[str]:
-        """Each row and each case, once: what a test is parametrized over, at the end of its module."""
-        return list(dict.fromkeys([*self.rows, *self.functions]))
 
     def check(self, title: str) -> None:
         """Run the row's case for each column, and hold the cells against what was shown."""
