@@ -109,6 +109,8 @@ class SpanEncoder:
         found = self._resources.get(id(resource))
         # In a process that is forked off its attributes are exchanged, where the SDK leaves the instance's id.
         if found is None or found[2] is not resource.attributes:
+            if found is not None:
+                self._equal.clear()  # it may be a key there, which is found by identity whatever its hash is now
             known = self._equal.get(resource)
             if known is None:
                 known = self._equal[resource] = _KnownResource(resource)
